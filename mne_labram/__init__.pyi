@@ -1,0 +1,13 @@
+# What `import mne_labram` offers; read at run time too (mne_labram/__init__.py), so that a name costs its import
+# only when it is used.
+from .decoding.embedding import EEGEmbedding
+from .decoding.tokenizer import EEGTokenizer
+from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from .pipe import pipe
+from .signal.check import check
+from .signal.conform import conform
+from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
+from .verbs import annotate_events, labram_annotate, labram_embed, labram_tokenize
+from .weights import load_checkpoint, save_checkpoint
+
+__version__: str

@@ -3,7 +3,8 @@
 import lazy_loader
 
 from mne_labram._compat import watch_braindecode
-from mne_labram.pipe import add_pipe_method, pipe
+from mne_labram.pipe import add_pipe_method
+from mne_labram.pipe import pipe as pipe  # before the lazy names: the function, not the module of that name
 
 __version__ = "0.1.0.dev0"
 

@@ -10,4 +10,24 @@ from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from .verbs import annotate_events, labram_annotate, labram_embed, labram_tokenize
 from .weights import load_checkpoint, save_checkpoint
 
+__all__ = [
+    "LABRAM_CONTRACT",
+    "ContractError",
+    "EEGEmbedding",
+    "EEGTokenizer",
+    "LabramForClassification",
+    "LabramForMaskedModeling",
+    "LabramTokenizer",
+    "SignalContract",
+    "annotate_events",
+    "check",
+    "conform",
+    "labram_annotate",
+    "labram_embed",
+    "labram_tokenize",
+    "load_checkpoint",
+    "pipe",
+    "save_checkpoint",
+]
+
 __version__: str

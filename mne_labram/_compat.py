@@ -50,7 +50,7 @@ def repair_torchaudio() -> str:
     """
     if isinstance(sys.modules.get(_EXTENSION), _AbsentExtension):
         return "repaired"
-    if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None:
+    if sys.modules.get("torchaudio") is None and importlib.util.find_spec("torchaudio") is None:
         return "absent"
     try:
         importlib.import_module("torchaudio")

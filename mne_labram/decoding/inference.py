@@ -1,0 +1,142 @@
+"""A model bound to a recording's channels and run batch by batch at a chosen precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mne.utils import logger
+from torch import nn
+
+from ..nn.precision import autocast, resolve_precision
+
+__all__ = ["ModelRunner", "resolve_model"]
+
+
+def resolve_model(model: Any) -> tuple[nn.Module, list[str] | None]:
+    """Return the torch module behind whatever a user calls a model, and its class names where it knows them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module | EEGClassifier | str | Path
+        A module, a fitted skorch net (``EEGClassifier``), or the path of a checkpoint written by
+        :func:`mne_labram.save_checkpoint`.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        The module itself, not a copy.
+    class_names : list of str | None
+        Names of the outputs.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If a skorch net has not been fitted.
+    """
+    class_names = None
+    if isinstance(model, (str, Path)):
+        from ..weights import load_checkpoint
+
+        model = load_checkpoint(model)
+    if hasattr(model, "module") and hasattr(model, "initialize") and not isinstance(model, nn.Module):
+        if not getattr(model, "initialized_", False):
+            raise ValueError("The classifier has no weights yet; call fit (or initialize and load_params) first.")
+        # Text labels only: integer labels are event codes, which would make poor descriptions.
+        classes = getattr(model, "classes_", ())
+        if len(classes) and all(isinstance(name, str) for name in classes):
+            class_names = [str(name) for name in classes]
+        model = model.module_
+    if not isinstance(model, nn.Module) or not hasattr(model, "bind_channels"):
+        raise TypeError(
+            "model must be one of mne_labram's models, a fitted EEGClassifier around one, or the path of a "
+            f"checkpoint; got {type(model).__name__}."
+        )
+    names = getattr(model, "class_names", None)
+    return model, list(names) if names else class_names
+
+
+@dataclass
+class ModelRunner:
+    """A module in evaluation mode, bound to the channels at hand, fed in batches.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        One of mne_labram's models.
+    ch_names : list of str
+        Channels of the data, in order.
+    positions : ndarray, shape (n_chans, 6) | None
+        Electrode positions in metres for channels that are not known by name.
+    precision : {"auto", "float32", "bf16"}
+        Number format of the forward pass.
+    batch_size : int
+        Windows per forward pass.
+    device : str | None
+        ``None``: where the module is.
+    """
+
+    module: nn.Module
+    ch_names: list[str]
+    positions: np.ndarray | None = None
+    precision: str = "auto"
+    batch_size: int = 32
+    device: str | None = None
+    bound: nn.Module = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        here = next(self.module.parameters()).device
+        self._device = here if self.device is None else torch.device(self.device)
+        self._precision = resolve_precision(self.precision, self._device)
+        if self.precision == "auto":
+            logger.info(f"Running in {self._precision} on {self._device} (precision='auto').")
+        if list(self.module.ch_names) == list(self.ch_names) and self.positions is None:
+            self.bound = self.module
+        else:
+            self.bound = self.module.bind_channels(self.ch_names, positions=self.positions)
+
+    @contextmanager
+    def running(self) -> Iterator[ModelRunner]:
+        """Hold the model in evaluation mode on the right device; afterwards everything is as it was."""
+        training = {module: module.training for module in self.bound.modules()}
+        here = next(self.module.parameters()).device
+        self.bound.eval()
+        self.bound.to(self._device)
+        try:
+            yield self
+        finally:
+            self.bound.to(here)
+            for module, mode in training.items():
+                module.training = mode
+
+    def __call__(self, windows: np.ndarray, function: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Apply ``function(module, x)`` to windows.
+
+        Parameters
+        ----------
+        windows : ndarray, shape (n_windows, n_chans, n_times)
+            Microvolts.
+        function : callable
+            Returns a tensor whose first axis is the window.
+
+        Returns
+        -------
+        out : ndarray, shape (n_windows, ...)
+            On the CPU; floating-point results are float32.
+        """
+        parts = []
+        with torch.inference_mode(), autocast(self._precision, self._device):
+            for i in range(0, len(windows), self.batch_size):
+                x = torch.from_numpy(np.ascontiguousarray(windows[i : i + self.batch_size], dtype=np.float32))
+                out = function(self.bound, x.to(self._device))
+                parts.append((out.float() if out.is_floating_point() else out).cpu().numpy())
+        return np.concatenate(parts)

@@ -1,0 +1,98 @@
+"""Labelled windows for fine-tuning, from a recording and its annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mne.io import BaseRaw
+
+from ..signal.conform import open_recording, plan_conform
+from ..signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
+from ..signal.windows import iter_windows, window_length
+
+__all__ = ["annotated_windows"]
+
+
+def annotated_windows(
+    inst: Any,
+    descriptions: str | Sequence[str],
+    contract: SignalContract = LABRAM_CONTRACT,
+    *,
+    window: float = 4.0,
+    stride: float = 1.0,
+    coverage: float = 0.5,
+    ch_names: list[str] | None = None,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    gaps: str = "raise",
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Cut a recording into windows labelled by its annotations.
+
+    Parameters
+    ----------
+    inst : mne.io.Raw | str | Path
+        The recording, in volts as MNE holds it, or a file.
+    descriptions : str | sequence of str
+        Descriptions of the annotations that make a window positive: class 1, 2, ... in the order given; everything
+        else is class 0.
+    contract : SignalContract
+        What the model to be trained takes.
+    window, stride : float
+        Window length and step in seconds.
+    coverage : float
+        Part of a window (more than 0, up to 1) that an annotation must cover to give it its class.
+    ch_names : list of str | None
+        Channels to keep, in order; ``None``: every channel that has an embedding.
+    match, assume_unit, line_freq, gaps
+        See :func:`mne_labram.conform`.
+
+    Returns
+    -------
+    X : ndarray, shape (n_windows, n_chans, n_times)
+        Microvolts, float32. Windows with unusable seconds are left out.
+    y : ndarray of int64, shape (n_windows,)
+        Classes.
+    ch_names : list of str
+        The channels of ``X``.
+
+    Raises
+    ------
+    ContractError
+        If the recording cannot be made into what the model takes, or no window is usable.
+    ValueError
+        If an argument makes no sense.
+    """
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must lie in (0, 1], got {coverage}.")
+    raw = open_recording(inst)
+    if not isinstance(raw, BaseRaw):
+        raise TypeError(f"A continuous recording is needed, got {type(raw).__name__}.")
+    descriptions = [descriptions] if isinstance(descriptions, str) else list(descriptions)
+    plan = plan_conform(
+        raw, contract, ch_names=ch_names, match=match, assume_unit=assume_unit, line_freq=line_freq, gaps=gaps
+    )
+    length = window_length(contract, plan.n_times, round(window * contract.sfreq))
+    step = round(stride * contract.sfreq)
+    if step < 1:
+        raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
+    # raw.annotations hold first_time in their onsets once they are set, with or without a measurement date.
+    onsets = raw.annotations.onset - raw.first_time
+    ends = onsets + raw.annotations.duration
+    X, y = [], []
+    for batch in iter_windows(plan, length, step, batch_size=64):
+        start = batch.starts[batch.usable] / contract.sfreq
+        labels = np.zeros(len(start), dtype=np.int64)
+        for number, description in enumerate(descriptions, start=1):
+            covered = np.zeros(len(start))
+            for k in np.flatnonzero(raw.annotations.description == description):
+                overlap = np.minimum(start + length / contract.sfreq, ends[k]) - np.maximum(start, onsets[k])
+                covered += np.maximum(overlap, 0)
+            labels[covered >= coverage * length / contract.sfreq] = number
+        X.append(batch.data[batch.usable])
+        y.append(labels)
+    if not sum(map(len, X)):
+        raise ContractError("No window of this recording is usable; look at mne_labram.check of it.")
+    return np.concatenate(X), np.concatenate(y), list(plan.report.ch_names)

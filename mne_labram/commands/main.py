@@ -1,0 +1,296 @@
+"""The command ``mne-labram``. Thin: each command reads its arguments, calls the library and writes a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="mne-labram",
+    help="EEG foundation models on recordings: check, embed, tokenise, annotate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Input = Annotated[Path, typer.Argument(help="A recording: anything mne.io.read_raw reads, or *-epo.fif.")]
+Model = Annotated[Path, typer.Option("--model", "-m", help="A checkpoint (.safetensors) of mne-labram.")]
+Unit = Annotated[str | None, typer.Option(help="Unit of the numbers where the file's is wrong: V, mV, uV, nV.")]
+Match = Annotated[str, typer.Option(help="'name', or 'position' for electrodes with coordinates but foreign names.")]
+LineFreq = Annotated[float | None, typer.Option(help="Line frequency in Hz: 50 or 60.")]
+Gaps = Annotated[str, typer.Option(help="'raise' or 'split': what to do with a discontinuous EDF+D file.")]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bf16.")]
+Batch = Annotated[int, typer.Option(help="Windows per forward pass.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Window = Annotated[float | None, typer.Option(help="Window in seconds; the model's by default.")]
+Channels = Annotated[
+    str, typer.Option(help="'recording' (all that have an embedding) or 'model' (those it was built on).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def run() -> None:
+    """Run the command line; errors are one sentence and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.stderr.write(f"mne-labram: {_sentence(error)}\n")
+        sys.exit(2)
+    except typer.Abort:
+        sys.stderr.write("mne-labram: stopped.\n")
+        sys.exit(130)
+    except Exception as error:
+        # Click's own usage errors come with the usage line and their exit code, 2.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+def _sentence(error: BaseException) -> str:
+    """Return the error's text on one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    return " ".join(str(error).split())
+
+
+def _quiet(quiet: bool) -> None:
+    import mne
+
+    mne.set_log_level("error" if quiet else "info")
+
+
+@app.command()
+def check(
+    recording: Input,
+    assume_unit: Unit = None,
+    match: Match = "name",
+    line_freq: LineFreq = None,
+    gaps: Gaps = "raise",
+) -> None:
+    """Say what a model would get from a recording, without running one. Exit code 2 if it would be refused."""
+    from ..signal.check import check as check_recording
+
+    report = check_recording(recording, assume_unit=assume_unit, match=match, line_freq=line_freq, gaps=gaps)
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+@app.command()
+def annotate(
+    recording: Input,
+    output: Annotated[Path, typer.Argument(help="*-annot.fif, .tsv, .csv or .txt; *raw.fif holds the signal too.")],
+    model: Model,
+    threshold: Annotated[float, typer.Option(help="Probability at which an event begins.")] = 0.5,
+    smoothing: Annotated[float, typer.Option(help="Moving average of the scores in seconds.")] = 5.0,
+    merge_gap: Annotated[float, typer.Option(help="Events closer than this are merged (s).")] = 10.0,
+    min_duration: Annotated[float, typer.Option(help="Shortest event (s).")] = 5.0,
+    report: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
+    window: Window = None,
+    channels: Channels = "model",
+    assume_unit: Unit = None,
+    match: Match = "name",
+    line_freq: LineFreq = None,
+    gaps: Gaps = "raise",
+    precision: Precision = "auto",
+    batch_size: Batch = 32,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find events in a recording with a fine-tuned classifier and write them down."""
+    from ..decoding.page import annotation_report
+    from ..decoding.scores import add_annotations
+    from ..signal.conform import open_recording
+    from ..verbs import annotate_events
+    from .files import check_writable, write_annotations, write_page
+
+    _quiet(quiet)
+    check_writable(output, overwrite, annotations=True)
+    if report is not None:
+        check_writable(report, overwrite)
+    raw = open_recording(recording)
+    found, scores = annotate_events(
+        raw,
+        model,
+        threshold,
+        smoothing=smoothing,
+        merge_gap=merge_gap,
+        min_duration=min_duration,
+        window=window,
+        channels=channels,
+        assume_unit=assume_unit,
+        match=match,
+        line_freq=line_freq,
+        gaps=gaps,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    annotated = raw.copy()
+    add_annotations(annotated, found)
+    write_annotations(annotated, scores, output, overwrite=overwrite)
+    if report is not None:
+        write_page(annotation_report(raw, scores, title=recording.name), report, overwrite=overwrite)
+    if not quiet:
+        n_events = len(scores.annotations(mark_not_analysed=False))
+        missing = int((~scores.analysed).sum())
+        typer.echo(f"{n_events} event(s) in {scores.duration:.0f} s, {missing} s not analysed: {output}")
+
+
+@app.command()
+def embed(
+    recording: Input,
+    output: Annotated[Path, typer.Argument(help=".npz: embedding, ch_names, and what was done to the signal.")],
+    model: Model,
+    pooling: Annotated[str, typer.Option(help="mean, cls, channels or tokens.")] = "mean",
+    window: Window = None,
+    channels: Channels = "recording",
+    assume_unit: Unit = None,
+    match: Match = "name",
+    line_freq: LineFreq = None,
+    gaps: Gaps = "raise",
+    precision: Precision = "auto",
+    batch_size: Batch = 32,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embed a recording window by window."""
+    from ..verbs import labram_embed
+    from .files import check_writable, write_arrays
+
+    _quiet(quiet)
+    check_writable(output, overwrite, arrays=True)
+    out, report = labram_embed(
+        recording,
+        model,
+        pooling,
+        window=window,
+        channels=channels,
+        assume_unit=assume_unit,
+        match=match,
+        line_freq=line_freq,
+        gaps=gaps,
+        precision=precision,
+        batch_size=batch_size,
+        return_report=True,
+    )
+    write_arrays(output, report, overwrite=overwrite, embedding=out)
+    if not quiet:
+        typer.echo(f"embedding {out.shape} of {len(report.ch_names)} channels: {output}")
+
+
+@app.command()
+def tokenize(
+    recording: Input,
+    output: Annotated[Path, typer.Argument(help=".npz: codes, ch_names, and what was done to the signal.")],
+    model: Model,
+    window: Window = None,
+    channels: Channels = "recording",
+    assume_unit: Unit = None,
+    match: Match = "name",
+    line_freq: LineFreq = None,
+    gaps: Gaps = "raise",
+    precision: Precision = "float32",
+    batch_size: Batch = 32,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a recording into integer codes, one per channel and patch."""
+    from ..verbs import labram_tokenize
+    from .files import check_writable, write_arrays
+
+    _quiet(quiet)
+    check_writable(output, overwrite, arrays=True)
+    out, report = labram_tokenize(
+        recording,
+        model,
+        window=window,
+        channels=channels,
+        assume_unit=assume_unit,
+        match=match,
+        line_freq=line_freq,
+        gaps=gaps,
+        precision=precision,
+        batch_size=batch_size,
+        return_report=True,
+    )
+    write_arrays(output, report, overwrite=overwrite, codes=out)
+    if not quiet:
+        typer.echo(f"codes {out.shape} of {len(report.ch_names)} channels: {output}")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="An official checkpoint (.pth) or its .safetensors.")],
+    output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors).")],
+    kind: Annotated[
+        str | None, typer.Option(help="classification, tokenizer or masked; read off the keys by default.")
+    ] = None,
+    ch_names: Annotated[
+        str | None, typer.Option(help="Channels to bind, separated by commas; the 19 of the 10-20 system by default.")
+    ] = None,
+    window: Annotated[float, typer.Option(help="Window to bind, in seconds.")] = 4.0,
+    num_heads: Annotated[int | None, typer.Option(help="Attention heads, where the file does not tell.")] = None,
+    n_outputs: Annotated[int | None, typer.Option(help="Outputs of a fresh head, where the file has none.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert an official LaBraM checkpoint to safetensors; nothing in it is executed."""
+    from ..weights import convert_official
+
+    options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "n_times": round(200 * window)}
+    if ch_names is not None:
+        options["ch_names"] = [name.strip() for name in ch_names.split(",")]
+    convert_official(source, output, overwrite=overwrite, **options)
+    typer.echo(str(output))
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint to describe; without one, versions.")] = None,
+) -> None:
+    """Describe a checkpoint, or print the versions that a bug report needs."""
+    if checkpoint is None:
+        from .system import system_lines
+
+        typer.echo("\n".join(system_lines()))
+        return
+    import json
+
+    from ..weights import describe_checkpoint
+
+    for key, value in describe_checkpoint(checkpoint).items():
+        typer.echo(f"{key:<14}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the annotations and the page go.")] = Path("mne-labram-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the recording and of the training.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = 12,
+) -> None:
+    """Make a recording, fine-tune a small model on one half, annotate the other. No network, no file."""
+    from .demo import run_demo
+
+    run_demo(folder, seed=seed, epochs=epochs)
+
+
+benchmark = typer.Typer(help="Tables of speed, each with ratios against a peer in the same run.", no_args_is_help=True)
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command()
+def speed(
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Windows per forward pass.")] = 32,
+    seconds: Annotated[float, typer.Option(help="Seconds to measure each row.")] = 10.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Windows per second of LaBraM base against Braindecode's Labram with the same weights."""
+    from ..benchmark.speed import speed_table
+
+    typer.echo(speed_table(threads=threads, batch_size=batch_size, seconds=seconds, device=device))

@@ -1,0 +1,129 @@
+"""Official pickles into our checkpoints, once, so that no pickle is needed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mne.utils import logger, verbose
+
+from mne_labram.weights.checkpoint import save_checkpoint
+from mne_labram.weights.files import readable_file
+from mne_labram.weights.official import OFFICIAL_KINDS, official_kind, official_sizes, read_official_checkpoint
+
+__all__ = ["DEFAULT_CHANNELS", "convert_official"]
+
+#: What a converted model is bound to unless told otherwise: the 19 electrodes of the 10-20 system. The weights of all
+#: 128 names are kept, and :func:`mne_labram.load_checkpoint` and the verbs bind to a recording's own channels.
+DEFAULT_CHANNELS = tuple("FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split())
+
+_CLASS_NAMES = {
+    "classification": "LabramForClassification",
+    "masked": "LabramForMaskedModeling",
+    "tokenizer": "LabramTokenizer",
+}
+
+
+@verbose
+def convert_official(
+    in_fname: str | os.PathLike,
+    out_fname: str | os.PathLike,
+    *,
+    kind: str | None = None,
+    ch_names: Sequence[str] | None = None,
+    n_times: int = 800,
+    n_outputs: int | None = None,
+    num_heads: int | None = None,
+    card: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    verbose: bool | str | int | None = None,
+) -> Path:
+    """Convert an official LaBraM checkpoint into a safetensors checkpoint of this package.
+
+    Parameters
+    ----------
+    in_fname : path-like
+        The authors' file: ``labram-base.pth``, ``vqnsp.pth``, or a checkpoint of their training scripts; nothing in
+        it is executed (see :func:`read_official_checkpoint`).
+    out_fname : path-like
+        The file to write; its name must end in ``.safetensors``.
+    kind : {"classification", "masked", "tokenizer"} | None
+        What to make of it; ``None`` decides by the names of the weights. A pre-trained backbone (``"masked"``) can
+        also be made ``"classification"``, with a fresh head, to be fine-tuned or to give embeddings.
+    ch_names : sequence of str | None
+        Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`. They can be changed when loading.
+    n_times : int
+        Window in samples at 200 Hz.
+    n_outputs : int | None
+        Classes of a fresh head; only for ``kind="classification"`` and weights without a head.
+    num_heads : int | None
+        Attention heads, where the weights do not tell (see :func:`mne_labram.weights.official.official_sizes`).
+    card : dict | None
+        What a user should know of the weights; the source file, its SHA-256 and what was left out are added.
+    overwrite : bool
+        Replace an existing file.
+    verbose : bool | str | int | None
+        Verbosity of the log, as in MNE.
+
+    Returns
+    -------
+    path : Path
+        The written file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``in_fname`` does not exist.
+    FileExistsError
+        If ``out_fname`` exists and ``overwrite`` is false.
+    ValueError
+        If the file is damaged, hostile, or no official LaBraM checkpoint, or its weights do not fit the model in every
+        name and shape. Nothing is written then.
+    """
+    if kind is not None and kind not in OFFICIAL_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, OFFICIAL_KINDS))} or None, got {kind!r}.")
+    source, target = readable_file(in_fname), Path(out_fname).expanduser()
+    if target.suffix.lower() != ".safetensors":
+        raise ValueError(f"The name of a checkpoint ends in .safetensors, got {target.name!r}.")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{str(target)!r} exists already; pass overwrite=True to replace it.")
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{source.name!r} would be replaced by its own conversion; give another name.")
+
+    state_dict, info = read_official_checkpoint(source)
+    try:
+        found = official_kind(state_dict)
+        kind = found if kind is None else kind
+        if kind != found and (kind, found) != ("classification", "masked"):
+            raise ValueError(f"The weights are for kind={found!r} and cannot be made kind={kind!r}.")
+        sizes = official_sizes(state_dict, found, num_heads=num_heads)
+        arguments: dict[str, Any] = {
+            "ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names),
+            "n_times": n_times,
+            "num_heads": sizes["num_heads"],
+        }
+        if n_outputs is not None:
+            if kind != "classification":
+                raise ValueError(f"n_outputs is for kind='classification'; kind={kind!r} has no classes.")
+            arguments["n_outputs"] = n_outputs
+        from mne_labram import models
+
+        model = getattr(models, _CLASS_NAMES[kind]).from_official(state_dict, **arguments)
+    except ValueError as error:
+        raise ValueError(f"{source.name!r} was not converted: {error}") from error
+    provenance = {
+        "converted_from": {name: info[name] for name in ("file", "sha256", "kind", "epoch", "dropped")},
+        "official_model": info["args"].get("model"),
+    }
+    path = save_checkpoint(model, target, card={**provenance, **dict(card or {})}, overwrite=overwrite)
+    logger.info(
+        "%s (%s, %d layers of width %d) is now %s.",
+        source.name,
+        kind,
+        sizes["num_layers"],
+        sizes["embed_dim"],
+        path,
+    )
+    return path

@@ -1,0 +1,113 @@
+"""Files that are read whole or not at all, and written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["check_sha256", "file_sha256", "readable_file", "written_whole"]
+
+
+def readable_file(fname: str | os.PathLike) -> Path:
+    """Return the path of an existing regular file that is not empty.
+
+    Parameters
+    ----------
+    fname : path-like
+        The file.
+
+    Returns
+    -------
+    path : Path
+        The same, with ``~`` expanded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing of this name.
+    ValueError
+        If it is a folder, a pipe or a device (which could block for ever), or is empty.
+    """
+    path = Path(fname).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is not a regular file; give the checkpoint itself.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name!r} is empty; copy or download it again.")
+    return path
+
+
+def file_sha256(fname: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits, in bounded memory."""
+    with open(fname, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, sha256: str) -> None:
+    """Compare a file with the SHA-256 it should have.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sha256 : str
+        64 hexadecimal digits, in either case.
+
+    Raises
+    ------
+    ValueError
+        If ``sha256`` is not a SHA-256, or not this file's.
+    """
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}.")
+    found = file_sha256(path)
+    if found != sha256.lower():
+        raise ValueError(
+            f"{path.name!r} is not the expected file: its SHA-256 is {found[:16]}..., not {sha256[:16].lower()}...; "
+            "it was changed or damaged on the way, get it again."
+        )
+
+
+@contextmanager
+def written_whole(fname: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary name in the same folder, and move it to its own name only if all went well.
+
+    Parameters
+    ----------
+    fname : path-like
+        The file that shall exist afterwards.
+    overwrite : bool
+        Replace an existing file.
+
+    Yields
+    ------
+    temporary : Path
+        Write here. After an error nothing is left of it, and an older file of the wanted name is untouched.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is false.
+    FileNotFoundError
+        If its folder does not exist.
+    """
+    path = Path(fname).expanduser()
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists already; pass overwrite=True to replace it.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
+    # Not the tempfile module: its files are readable by their owner only, and would stay so.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -146,7 +146,9 @@ class _BraindecodeFinder(MetaPathFinder):
         if fullname != "braindecode":
             return None
         for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
                     spec.loader = _BraindecodeLoader(spec.loader)

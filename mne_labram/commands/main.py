@@ -29,9 +29,7 @@ Precision = Annotated[str, typer.Option(help="auto, float32 or bf16.")]
 Batch = Annotated[int, typer.Option(help="Windows per forward pass.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Window = Annotated[float | None, typer.Option(help="Window in seconds; the model's by default.")]
-Channels = Annotated[
-    str, typer.Option(help="'recording' (all that have an embedding) or 'model' (those it was built on).")
-]
+Channels = Annotated[str, typer.Option(help="'recording' (all that have an embedding) or 'model' (its own).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 

@@ -7,18 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["system_lines"]
 
-_PACKAGES = (
-    "mne-labram",
-    "mne",
-    "braindecode",
-    "torch",
-    "torchaudio",
-    "skorch",
-    "scikit-learn",
-    "numpy",
-    "scipy",
-    "moabb",
-)
+_PACKAGES = "mne-labram mne braindecode torch torchaudio skorch scikit-learn numpy scipy moabb".split()
 
 
 def system_lines() -> list[str]:

@@ -155,15 +155,13 @@ def _caption(scores: EventScores) -> str:
 def _event_table(scores: EventScores) -> str:
     found = scores.annotations()
     offset = 0.0 if scores.meas_date is None else scores.first_time
-    rows = [
-        f"<tr><td>{_clock(onset - offset)}</td><td>{duration:.0f} s</td><td>{escape(description)}</td>"
-        f"<td>{extras['confidence']:.2f}</td></tr>"
-        if "confidence" in extras
-        else f"<tr><td>{_clock(onset - offset)}</td><td>{duration:.0f} s</td><td>{escape(description)}</td><td></td></tr>"
-        for onset, duration, description, extras in zip(
-            found.onset, found.duration, found.description, found.extras, strict=True
-        )
-    ]
+    rows = []
+    for onset, duration, description, extras in zip(
+        found.onset, found.duration, found.description, found.extras, strict=True
+    ):
+        confidence = f"{extras['confidence']:.2f}" if "confidence" in extras else ""
+        cells = (_clock(onset - offset), f"{duration:.0f} s", escape(description), confidence)
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     if not rows:
         return "<p>No event reaches the threshold.</p>"
     head = "<tr><th>Onset</th><th>Duration</th><th>Description</th><th>Confidence</th></tr>"

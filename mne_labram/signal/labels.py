@@ -25,7 +25,8 @@ _REFERENCES = {
 # A zero typed for the letter O.
 _ZERO_FOR_O = {"01": "O1", "02": "O2", "0Z": "OZ"}
 
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
+# Hyphens, dashes and the minus sign of Unicode; a NUL pads labels in some files.
+_DASHES = {**dict.fromkeys(range(0x2010, 0x2016), "-"), 0x2212: "-", 0: " "}
 _PREFIX = re.compile(r"^(?:EEG|POL)(?:\s*[-_:]\s*|\s+)", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s*[-_:/]\s*|\s+")
 # MNE tells equal labels apart by "-0", "-1", ...; "01" is O1 with a zero instead.
@@ -138,7 +139,7 @@ def parse_channel_name(label: str) -> ParsedChannel:
     """
     if not isinstance(label, str):
         raise TypeError(f"A channel label must be a string, got {type(label).__name__}.")
-    tidy = " ".join(unicodedata.normalize("NFKC", label.translate(_DASHES)).replace("\0", " ").split())
+    tidy = " ".join(unicodedata.normalize("NFKC", label).translate(_DASHES).split())
     text = _LINKED.sub(lambda found: f"{found[1]}1{found[1]}2", _PREFIX.sub("", tidy))
     parsed = _parse_parts(text)
     if parsed is None:

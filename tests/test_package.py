@@ -27,6 +27,7 @@ MODELS = {"LabramForClassification", "LabramForMaskedModeling", "LabramTokenizer
 #: Rooms that are not listed here stand on top of the house and may import everything.
 FLOORS = {
     "_compat": ({"mne"}, set()),
+    "_files": (set(), set()),
     "pipe": ({"mne"}, set()),
     "signal": ({"numpy", "scipy", "mne"}, set()),
     "nn": ({"torch"}, set()),
@@ -34,9 +35,12 @@ FLOORS = {
         {"numpy", "torch", "braindecode", "mne"},
         {"nn", "signal.contract", "signal.vocabulary", "signal.channels", "signal.positions"},
     ),
-    "weights": ({"numpy", "torch", "safetensors", "mne"}, {"models", "nn", "signal.contract"}),
-    "decoding": ({"numpy", "scipy", "torch", "mne", "sklearn", "skorch", "braindecode"}, {"weights", "nn", "signal"}),
-    "verbs": ({"numpy", "torch", "mne"}, {"decoding", "weights", "signal"}),
+    "weights": ({"numpy", "torch", "safetensors", "mne"}, {"_files", "models", "nn", "signal.contract"}),
+    "decoding": (
+        {"numpy", "scipy", "torch", "mne", "sklearn", "skorch", "braindecode", "matplotlib", "pandas", "tqdm"},
+        {"_files", "weights", "nn", "signal"},
+    ),
+    "verbs": ({"numpy", "torch", "mne"}, {"_files", "decoding", "weights", "signal"}),
 }
 TOP = {"__init__", "benchmark", "commands", "training"}
 

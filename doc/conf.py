@@ -43,12 +43,7 @@ html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 
 # An example that reads real recordings is shown without being run where they are absent.
-reads_recordings = ["plot_annotate_seizure"]
-runs = (
-    r"plot_"
-    if (SHARED / "data").is_dir()
-    else rf"plot_(?!{'|'.join(name.removeprefix('plot_') for name in reads_recordings)})"
-)
+runs = "plot_" if (SHARED / "data").is_dir() else "plot_(?!annotate_seizure)"
 sphinx_gallery_conf = {
     "examples_dirs": str(REPOSITORY / "examples"),
     "gallery_dirs": "auto_examples",
@@ -59,5 +54,4 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "within_subsection_order": "FileNameSortKey",
 }
-# A gallery has cards with links to nothing that is fetched; the pickled configuration is of no interest.
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache"]  # of no interest: sphinx-gallery's settings cannot be pickled

@@ -9,13 +9,16 @@ import numpy as np
 from mne import Annotations, Report
 from mne.io import BaseRaw
 from mne.viz import use_browser_backend
+from mne.viz.utils import plt_show
 
 from .scores import NOT_ANALYSED, EventScores
 
 __all__ = ["annotation_report", "plot_scores"]
 
 
-def plot_scores(scores: EventScores, *, truth: Annotations | None = None, title: str | None = None) -> Any:
+def plot_scores(
+    scores: EventScores, *, truth: Annotations | None = None, title: str | None = None, show: bool = True
+) -> Any:
     """Plot the class probabilities over time with the events found.
 
     Parameters
@@ -26,16 +29,18 @@ def plot_scores(scores: EventScores, *, truth: Annotations | None = None, title:
         Events known beforehand, with onsets in seconds after the first sample, drawn above the scores.
     title : str | None
         Title of the figure.
+    show : bool
+        Show the figure.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
         The figure.
     """
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
 
     shown = [i for i in range(len(scores.class_names)) if i != scores.background]
-    figure = Figure(figsize=(10, 1.2 + 1.8 * len(shown)), layout="constrained")
+    figure = plt.figure(figsize=(10, 1.2 + 1.8 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     found = scores.annotations()
     offset = 0.0 if scores.meas_date is None else scores.first_time
@@ -56,6 +61,7 @@ def plot_scores(scores: EventScores, *, truth: Annotations | None = None, title:
     axes[-1].set_xlabel(f"Time after the first sample ({name})")
     if title:
         figure.suptitle(title)
+    plt_show(show)
     return figure
 
 
@@ -109,8 +115,12 @@ def annotation_report(
     report : mne.Report
         The page; ``report.save(fname)`` writes it.
     """
+    import matplotlib.pyplot as plt
+
     page = Report(title=title, verbose="error")
-    page.add_figure(plot_scores(scores, truth=truth), title="Scores over time", caption=_caption(scores))
+    figure = plot_scores(scores, truth=truth, show=False)
+    page.add_figure(figure, title="Scores over time", caption=_caption(scores))
+    plt.close(figure)
     page.add_html(_event_table(scores), title="Events")
     found = scores.annotations(mark_not_analysed=False)
     offset = 0.0 if scores.meas_date is None else scores.first_time
@@ -135,6 +145,7 @@ def annotation_report(
                 )
             )
         page.add_figure(figure, title=f"{found.description[k]} at {_clock(found.onset[k] - offset)}", section="Signal")
+        plt.close(figure)
     for name, text in (details or {}).items():
         page.add_html(f"<pre>{escape(text)}</pre>", title=name)
     page.add_sys_info(title="Versions")

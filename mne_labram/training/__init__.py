@@ -1,1 +1,5 @@
 """Fine-tuning."""
+
+from .windows import annotated_windows
+
+__all__ = ["annotated_windows"]

@@ -1,0 +1,89 @@
+"""
+A foundation model in a MOABB benchmark
+=======================================
+
+Two pipelines run through MOABB's evaluations offline: frozen embeddings with a linear classifier, and fine-tuning with
+Braindecode's ``EEGClassifier``. Each takes arrays (channel names given as a parameter) and MNE Epochs.
+
+The data set is MOABB's ``FakeDataset``: noise without any class, so that every score should lie near chance, 0.5 in
+ROC AUC. What is shown is that the parts fit together. The model has random weights; put the path of a converted
+checkpoint in its place (``mne-labram convert``) for a benchmark worth reporting.
+"""
+
+# %%
+# A checkpoint file keeps the pipelines small to clone, and its path is part of the name under which MOABB stores the
+# results.
+import tempfile
+import warnings
+from pathlib import Path
+
+import mne
+import moabb
+import torch
+from braindecode import EEGClassifier
+from moabb.datasets.fake import FakeDataset
+from moabb.evaluations import CrossSubjectEvaluation, WithinSessionEvaluation
+from moabb.paradigms import LeftRightImagery
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mne_labram import EEGEmbedding, LabramForClassification, save_checkpoint
+
+mne.set_log_level("error")
+moabb.set_log_level("error")
+warnings.filterwarnings("ignore", module="moabb")
+
+folder = Path(tempfile.mkdtemp())
+channels = ["C3", "CZ", "C4"]
+torch.manual_seed(0)
+model = LabramForClassification(ch_names=channels, n_times=600, sfreq=200, n_outputs=2, size="small")
+checkpoint = folder / "small.safetensors"
+save_checkpoint(model, checkpoint)
+
+# %%
+# ``resample=200`` has MOABB hand over what the model takes. Arrays are in microvolts and do not say which channels they
+# hold; Epochs do, so nothing needs to be said.
+dataset = FakeDataset(["left_hand", "right_hand"], n_sessions=2, n_runs=1, n_subjects=3, seed=0, n_events=20)
+paradigm = LeftRightImagery(fmin=1, fmax=45, resample=200, tmax=2.995)
+
+classifier = EEGClassifier(
+    "LabramForClassification",
+    module__size="small",
+    module__ch_names=channels,
+    module__sfreq=200,
+    max_epochs=1,
+    batch_size=8,
+    train_split=None,
+    verbose=0,
+)
+on_arrays = {
+    "embedding": make_pipeline(
+        EEGEmbedding(str(checkpoint), pooling="channels", ch_names=channels, sfreq=200.0),
+        StandardScaler(),
+        LogisticRegression(),
+    ),
+    "fine-tuning": make_pipeline(classifier),
+}
+on_epochs = {
+    "embedding, epochs": make_pipeline(
+        EEGEmbedding(str(checkpoint), pooling="channels"), StandardScaler(), LogisticRegression()
+    ),
+    "fine-tuning, epochs": make_pipeline(classifier),
+}
+
+# %%
+# Four evaluations, all offline.
+for evaluation_class in (WithinSessionEvaluation, CrossSubjectEvaluation):
+    for pipelines, return_epochs in ((on_arrays, False), (on_epochs, True)):
+        evaluation = evaluation_class(
+            paradigm=paradigm,
+            datasets=[dataset],
+            hdf5_path=str(folder),
+            return_epochs=return_epochs,
+            overwrite=True,
+            random_state=0,
+        )
+        results = evaluation.process(pipelines)
+        table = results.groupby("pipeline")["score"].agg(["mean", "std", "count"]).round(3)
+        print(f"{evaluation_class.__name__}, {'Epochs' if return_epochs else 'arrays'}\n{table}\n")

@@ -1,17 +1,21 @@
-"""From the labels of a recording to the channels a model knows."""
+"""From the labels of a recording to the channels that a model knows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
-from mne_labram.signal.labels import EARS, ParsedChannel, parse_channel_name
-from mne_labram.signal.positions import electrode_positions
+from mne_labram.signal.labels import ParsedChannel, parse_channel_name
+from mne_labram.signal.interpret import CAP_PREFIX, detect_montage, interpret_labels
+from mne_labram.signal.positions import electrode_positions, nearest_electrodes
+from mne_labram.signal.template import template_positions
 from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS, LABRAM_N_ROWS
 
 __all__ = [
@@ -25,22 +29,69 @@ __all__ = [
     "vocabulary_rows",
 ]
 
-_ROWS = {name: row for row, name in enumerate(LABRAM_CHANNELS, start=1)}
+_ROWS = {name: row for row, name in enumerate(LABRAM_CHANNELS[:LABRAM_N_ROWS], start=1)}
+_WITHOUT_ROW = frozenset(LABRAM_CHANNELS[LABRAM_N_ROWS:])
+
+# Rows that an electrode may get by its position: the 10-10 system, each site once, under its present name. The ears are
+# no scalp sites, and the half steps (CFC1, FTT9h ...) come from single small data sets of the pre-training.
+_TEN_TEN = re.compile(r"(?:FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I)(?:Z|\d{1,2})")
+_POSITION_NAMES = tuple(
+    name for name in _ROWS if _TEN_TEN.fullmatch(name) and name not in ("T1", "T2", "T3", "T4", "T5", "T6")
+)
+
+_NO_ROW = "no row in the official table; use spatial='coordinates'"
 
 
 @dataclass(frozen=True)
 class ChannelRow:
+    """One channel that is kept.
+
+    Parameters
+    ----------
+    index : int
+        Place among the recording's labels.
+    label : str
+        The recording's label.
+    name : str
+        Canonical name, as the model binds it.
+    row : int | None
+        Row of ``pos_embed`` (1 to 128); None without a vocabulary.
+    how : {"exact", "alias", "position"}
+        By its own name, by the other name of the same electrode (T3 for T7), or by its position.
+    distance_mm : float | None
+        Distance to the electrode whose row it got by position, in mm on the template's head.
+    position : tuple of float
+        Anode and cathode (the same point unless bipolar), metres, on the template's head: by name from the template,
+        otherwise the recording's own, brought onto it.
+    """
+
     index: int
     label: str
     name: str
     row: int | None
     how: str
-    distance_mm: float | None = None
-    position: tuple[float, ...] | None = None
+    distance_mm: float | None
+    position: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ChannelMap:
+    """Which channels of a recording a model gets, and why the others not.
+
+    Parameters
+    ----------
+    rows : tuple of ChannelRow
+        The kept channels, in the recording's order.
+    dropped : tuple of (str, str)
+        Label and reason.
+    montage : {"referential", "bipolar"}
+        How the kept channels were derived.
+    reference : str | None
+        The reference that the labels state; several are joined by ``/``.
+    vocabulary : {"labram"} | None
+        What the names were matched to.
+    """
+
     rows: tuple[ChannelRow, ...]
     dropped: tuple[tuple[str, str], ...]
     montage: str
@@ -49,60 +100,180 @@ class ChannelMap:
 
     @property
     def kept(self) -> list[int]:
+        """Places of the kept channels among the recording's labels."""
         return [row.index for row in self.rows]
 
     @property
     def names(self) -> list[str]:
+        """Canonical names of the kept channels."""
         return [row.name for row in self.rows]
 
     @property
     def n(self) -> int:
+        """Number of kept channels."""
         return len(self.rows)
 
     @property
     def positions(self) -> np.ndarray:
+        """Positions of the kept channels, shape (n, 6), metres, on the template's head (see ChannelRow)."""
         return np.array([row.position for row in self.rows], dtype=float).reshape(-1, 6)
 
-
-def interpret_labels(labels: Sequence[str]) -> tuple[str, list[ParsedChannel]]:
-    parsed = [parse_channel_name(label) for label in labels]
-    bipolar = [p for p in parsed if p.kind == "bipolar"]
-    referential = [p for p in parsed if p.kind == "electrode"]
-    cathodes = {p.cathode for p in bipolar}
-    if len(bipolar) >= 3 and len(cathodes) == 1 and not referential:
-        return "referential", [
-            replace(p, cathode=None, reference=p.cathode) if p.kind == "bipolar" else p for p in parsed
-        ]
-    if bipolar and referential:
-        return "mixed", parsed
-    return ("bipolar" if bipolar else "referential"), parsed
-
-
-def detect_montage(labels: Sequence[str]) -> str:
-    return interpret_labels(labels)[0]
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        kept = ("label", "name", "row", "how", "distance_mm")
+        return {
+            "vocabulary": self.vocabulary,
+            "montage": self.montage,
+            "reference": self.reference,
+            "kept": [{field: getattr(row, field) for field in kept} for row in self.rows],
+            "dropped": [{"label": label, "reason": reason} for label, reason in self.dropped],
+        }
 
 
 def _find_row(channel: ParsedChannel) -> tuple[str, int, str] | None:
+    """Name and row of the exact name, else of an alias of either end."""
     ends = [channel.anode] if channel.cathode is None else [channel.anode, channel.cathode]
-    choices = [[end, CHANNEL_ALIASES[end]] if end in CHANNEL_ALIASES else [end] for end in ends]
-    for combination in product(*choices):
+    for combination in product(*([end, CHANNEL_ALIASES[end]] if end in CHANNEL_ALIASES else [end] for end in ends)):
         name = "-".join(combination)
         if name in _ROWS:
             return name, _ROWS[name], "exact" if name == channel.name else "alias"
     return None
 
 
+def _why_no_row(channel: ParsedChannel) -> str:
+    """Say why an electrode or a derivation has no row."""
+    if channel.name in _WITHOUT_ROW:
+        return f"{_NO_ROW} (the last 8 of its 136 names lie beyond its 128 rows)"
+    if channel.cathode is not None:
+        reverse = _find_row(ParsedChannel(channel.label, channel.cathode, channel.anode))
+        if reverse is not None:
+            return f"{_NO_ROW} (it is {reverse[0]} with the opposite sign: invert it to use that row)"
+    return _NO_ROW
+
+
 def vocabulary_rows(names: Sequence[str], vocabulary: str = "labram") -> list[int]:
-    rows, bad = [], []
+    """Rows of the embedding table for channel names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Channel names; labels that :func:`parse_channel_name` understands will do.
+    vocabulary : {"labram"}
+        The table.
+
+    Returns
+    -------
+    rows : list of int
+        Rows of ``pos_embed``, 1 to 128 (row 0 is CLS). The exact name first; the old or new name of the same
+        electrode (T3/T7, T4/T8, T5/P7, T6/P8) only where the exact one has no row, as in ``F7-T3``.
+
+    Raises
+    ------
+    TypeError
+        If ``names`` is one string.
+    ValueError
+        If names are unknown, have no row (all 8 parasagittal pairs, among others), or share one.
+    """
+    if isinstance(names, str):
+        raise TypeError("names must be a sequence of channel names, got one string.")
+    if vocabulary != "labram":
+        raise ValueError(f"vocabulary must be 'labram', got {vocabulary!r}.")
+    rows: list[int] = []
+    unknown: list[str] = []
+    rowless: list[str] = []
     for name in names:
-        found = _find_row(parse_channel_name(name))
-        if found is None or found[1] > LABRAM_N_ROWS:
-            bad.append(name)
-        else:
+        channel = parse_channel_name(name)
+        found = _find_row(channel)
+        if found is not None:
             rows.append(found[1])
-    if bad:
-        raise ValueError(f"No row in the official table for {', '.join(bad)}; use spatial='coordinates'.")
+        elif channel.kind in ("electrode", "bipolar"):
+            rowless.append(name)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ValueError(
+            f"{', '.join(map(repr, unknown))}: no name of an electrode of the 10-05 system; rename or leave out."
+        )
+    if rowless:
+        raise ValueError(f"{', '.join(map(repr, rowless))}: {_NO_ROW} or leave out.")
+    if len(set(rows)) < len(rows):
+        shared = [name for name, row in zip(names, rows, strict=True) if rows.count(row) > 1]
+        raise ValueError(f"{', '.join(map(repr, shared))}: the same channel more than once; keep one of each.")
     return rows
+
+
+def _shorten(labels: Sequence[str], n: int = 4) -> str:
+    return ", ".join(labels[:n]) + (", ..." if len(labels) > n else "")
+
+
+def _check_montage(montage: str, parsed: Sequence[ParsedChannel], accepted: Sequence[str]) -> None:
+    derivations = [channel.label for channel in parsed if channel.kind == "bipolar"]
+    electrodes = [channel.label for channel in parsed if channel.kind == "electrode"]
+    if montage == "mixed":
+        raise ContractError(
+            f"The recording mixes {len(electrodes)} referential channels ({_shorten(electrodes)}) and "
+            f"{len(derivations)} bipolar derivations ({_shorten(derivations)}); keep one kind with raw.pick()."
+        )
+    if montage not in accepted and derivations + electrodes:
+        raise ContractError(
+            f"The channels are {montage} ({_shorten(derivations or electrodes)}) and the model takes "
+            f"{' or '.join(accepted)} ones only; export the recording that way or use another model."
+        )
+
+
+def _own_positions(parsed: Sequence[ParsedChannel], positions: np.ndarray | None) -> np.ndarray:
+    """Bring the recording's electrode positions onto the template's head; NaN where there is none."""
+    own = np.full((len(parsed), 3), np.nan)
+    if positions is None:
+        return own
+    positions = np.asarray(positions, dtype=float)
+    if positions.shape != own.shape:
+        raise ValueError(f"positions must have shape {own.shape}, one row per label, got {positions.shape}.")
+    usable = np.array([channel.kind in ("electrode", "unknown") for channel in parsed], dtype=bool)
+    usable &= np.isfinite(positions).all(axis=1) & positions.any(axis=1)
+    own[usable] = positions[usable]
+    return align_to_template(own)
+
+
+def _by_name(channel: ParsedChannel, vocabulary: str | None) -> tuple[str, int | None, str] | str:
+    """Name, row and how it was found, or else the reason why the channel has none."""
+    if channel.kind == "auxiliary":
+        return "an auxiliary channel, not EEG"
+    if channel.kind == "ears":
+        return "ear against ear, a reference channel"
+    if channel.name.startswith(CAP_PREFIX):
+        return "numbered by the recorder, not an electrode of the 10-05 system"
+    if channel.kind == "unknown":
+        return "not the name of an electrode of the 10-05 system"
+    if vocabulary is None:
+        return channel.name, None, "exact"
+    return _find_row(channel) or _why_no_row(channel)
+
+
+def _by_position(
+    places: Sequence[int], points: np.ndarray, labels: Sequence[str], taken: dict[str, str], max_distance: float
+) -> tuple[dict[int, ChannelRow], dict[int, str]]:
+    """Give each electrode the row of its nearest site, or the reason why it gets none."""
+    kept: dict[int, ChannelRow] = {}
+    reasons: dict[int, str] = {}
+    template = template_positions()
+    # T3 and T7 are one site, so a site is taken if any name of it is.
+    holder = {tuple(template[name]): label for name, label in taken.items() if name in template}
+    nearest, distances = nearest_electrodes(points, _POSITION_NAMES)
+    for k in np.argsort(distances, kind="stable"):
+        index, name, distance_mm = places[k], _POSITION_NAMES[nearest[k]], 1e3 * float(distances[k])
+        site = tuple(template[name])
+        if distance_mm > 1e3 * max_distance:
+            reasons[index] = f"{distance_mm:.0f} mm from {name}, the nearest row"
+        elif site in holder:
+            reasons[index] = f"{name}, the nearest row ({distance_mm:.0f} mm), is already taken by {holder[site]!r}"
+        else:
+            holder[site] = labels[index]
+            position = tuple(float(value) for value in (*points[k], *points[k]))
+            kept[index] = ChannelRow(
+                index, labels[index], name, _ROWS[name], "position", round(distance_mm, 1), position
+            )
+    return kept, reasons
 
 
 def map_channels(
@@ -112,29 +283,116 @@ def map_channels(
     match: str = "name",
     positions: np.ndarray | None = None,
     montages: Sequence[str] = ("referential", "bipolar"),
+    max_distance: float = 0.025,
 ) -> ChannelMap:
+    """Choose the channels of a recording that a model takes.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The recording's channel labels. Auxiliary channels among them are recognised and dropped.
+    vocabulary : {"labram"} | None
+        ``"labram"``: each channel needs a row of the official table. ``None``, for models that compute their spatial
+        embedding from coordinates: each channel needs a known position, of both ends if it is bipolar; where the name
+        gives none, the recording's own.
+    match : {"name", "position"}
+        ``"position"`` gives electrodes whose name has no row (EGI ``E1``, BioSemi ``A1`` to ``B32``, ``EEG 001``,
+        ``FFC3h``) the row of the nearest electrode of the 10-10 system. Names that have a row go first. Without a
+        vocabulary there are no rows, and it changes nothing.
+    positions : ndarray, shape (n, 3) | None
+        Electrode positions of the recording, metres, head frame, one row per label
+        (:func:`~mne_labram.signal.positions.positions_from_chs`). NaN or zero rows are unknown. They are brought
+        onto the template's head first (:func:`~mne_labram.signal.alignment.align_to_template`).
+    montages : sequence of {"referential", "bipolar"}
+        What the model accepts.
+    max_distance : float
+        Farthest that an electrode may be from the row it gets by position, metres. The default is the farthest a
+        point inside the 10-10 grid can be from its sites: half the diagonal of a mesh of 36 mm, a tenth of a nasion
+        to inion line of 36 cm. Electrodes beyond it are on the face or the neck.
+
+    Returns
+    -------
+    channel_map : ChannelMap
+        Kept channels, in the recording's order, and dropped ones with the reason.
+
+    Raises
+    ------
+    ContractError
+        If the montage is not accepted, referential and bipolar channels are mixed, no channel can be used, or
+        ``positions`` cannot be metres on a head.
+    TypeError
+        If ``labels`` is one string, or a label is not a string.
+    ValueError
+        If an argument is not one of the values above, or ``positions`` has another shape.
+
+    Notes
+    -----
+    Of channels with the same name the first is kept. Of electrodes with the same nearest row the nearest gets it and
+    the others are dropped: none gets a row that is not its nearest.
+
+    A recording that holds both referential channels and bipolar derivations is refused rather than reduced to the
+    larger part, because one of the two would be dropped without the user having said which. Auxiliary channels, ear
+    against ear (``A2-A1``) and labels that name no electrode do not make a recording mixed.
+    """
+    if vocabulary not in ("labram", None):
+        raise ValueError(f"vocabulary must be 'labram' or None, got {vocabulary!r}.")
+    if match not in ("name", "position"):
+        raise ValueError(f"match must be 'name' or 'position', got {match!r}.")
     montage, parsed = interpret_labels(labels)
-    if montage not in montages:
-        raise ContractError(f"The recording is {montage}, the model takes {' or '.join(montages)}; pick one kind.")
-    rows: list[ChannelRow] = []
-    dropped: list[tuple[str, str]] = []
+    if not parsed:
+        raise ContractError("The recording has no EEG channels; check the channel types with raw.get_channel_types().")
+    _check_montage(montage, parsed, montages)
+    # A foreign name can only be taken for an electrode against the reference, never for a derivation.
+    may_use_position = montage == "referential" and "referential" in montages
+    use_position = may_use_position and (vocabulary is None or match == "position")
+    own = _own_positions(parsed, positions if use_position else None)
+
+    kept: dict[int, ChannelRow] = {}
+    reasons: dict[int, str] = {}
     taken: dict[str, str] = {}
+    rest: list[int] = []
     for index, channel in enumerate(parsed):
-        if channel.kind not in ("electrode", "bipolar"):
-            dropped.append((channel.label, channel.kind))
-            continue
-        name, row, how = channel.name, None, "exact"
-        if vocabulary is not None:
-            found = _find_row(channel)
-            if found is None or found[1] > LABRAM_N_ROWS:
-                dropped.append((channel.label, "no row in the official table; use spatial='coordinates'"))
-                continue
-            name, row, how = found
-        if name in taken:
-            dropped.append((channel.label, f"{name} is already taken by {taken[name]!r}"))
-            continue
-        taken[name] = channel.label
-        rows.append(ChannelRow(index, channel.label, name, row, how, None, tuple(electrode_positions([name])[0])))
-    if not rows:
-        raise ContractError("No channel has a known name.")
-    return ChannelMap(tuple(rows), tuple(dropped), montage, None, vocabulary)
+        found = _by_name(channel, vocabulary)
+        if isinstance(found, str):
+            reasons[index] = found
+            if channel.kind in ("electrode", "unknown"):
+                rest.append(index)
+        elif found[0] in taken:
+            reasons[index] = f"{found[0]} is already taken by {taken[found[0]]!r}"
+        else:
+            taken[found[0]] = channel.label
+            position = tuple(electrode_positions([found[0]])[0].tolist())
+            kept[index] = ChannelRow(index, channel.label, *found, None, position)
+
+    if use_position:
+        template = template_positions()
+        points = {i: own[i] for i in rest if np.isfinite(own[i]).all()}
+        points |= {i: template[parsed[i].name] for i in rest if i not in points and parsed[i].kind == "electrode"}
+        if vocabulary is None:
+            for index, point in points.items():
+                position = tuple(np.tile(point, 2).tolist())
+                kept[index] = ChannelRow(
+                    index, parsed[index].label, parsed[index].name, None, "position", None, position
+                )
+        elif points:
+            matched, too_far = _by_position(list(points), np.array(list(points.values())), labels, taken, max_distance)
+            kept |= matched
+            reasons |= too_far
+        reasons |= {i: f"{reasons[i]}, and its position is unknown" for i in rest if i not in points}
+    elif may_use_position:
+        hint = "; if the recording holds electrode positions, use match='position'"
+        reasons |= {i: f"{reasons[i]}{hint}" for i in rest if parsed[i].kind == "unknown"}
+
+    dropped = tuple((channel.label, reasons[i]) for i, channel in enumerate(parsed) if i not in kept)
+    if not kept:
+        raise ContractError(
+            f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}."
+        )
+    references = dict.fromkeys(parsed[i].reference for i in sorted(kept))
+    return ChannelMap(
+        rows=tuple(kept[i] for i in sorted(kept)),
+        dropped=dropped,
+        montage=montage,
+        reference="/".join(name for name in references if name is not None) or None,
+        vocabulary=vocabulary,
+    )

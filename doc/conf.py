@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import mne_labram
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# MNE and MOABB keep settings and results under the home directory; examples must not leave anything there.
+scratch = tempfile.TemporaryDirectory(prefix="mne-labram-doc-")
+for name in ("_MNE_FAKE_HOME_DIR", "MNE_DATA", "MOABB_RESULTS"):
+    os.environ[name] = scratch.name
 # Examples run in folders of their own; they find the recordings by this.
 SHARED = Path(os.environ.setdefault("MNE_LABRAM_SHARED", str(REPOSITORY.parent / "shared")))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mne_labram import __version__
 from mne_labram.nn.state import load_strict, state_differences
 from mne_labram.signal.contract import SignalContract
 from mne_labram.weights.config import build_model, model_class, model_config
@@ -78,7 +78,7 @@ def save_checkpoint(
         "contract": model.contract.to_dict(),
         "ch_names": list(model.ch_names),
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "versions": {"mne_labram": __version__, "torch": str(torch.__version__)},
+        "versions": {"mne_labram": version("mne-labram"), "torch": str(torch.__version__)},
         "card": dict(card or {}),
     }
     try:
@@ -149,12 +149,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
         header = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{label} is damaged: its header is no JSON.") from None
-    version = header.get("format_version") if isinstance(header, dict) else None
-    if type(version) is not int or version < 1:
+    number = header.get("format_version") if isinstance(header, dict) else None
+    if type(number) is not int or number < 1:
         raise ValueError(f"{label} is damaged: its header has no format version.")
-    if version > FORMAT_VERSION:
+    if number > FORMAT_VERSION:
         raise ValueError(
-            f"{label} has format version {version}, newer than {FORMAT_VERSION}; install a newer mne_labram."
+            f"{label} has format version {number}, newer than {FORMAT_VERSION}; install a newer mne_labram."
         )
     kinds = {"class": str, "config": dict, "contract": dict, "ch_names": list, "card": dict, "n_parameters": int}
     wrong = [name for name, kind in kinds.items() if not isinstance(header.get(name), kind)]

@@ -30,6 +30,8 @@ def readable_file(fname: str | os.PathLike) -> Path:
     ------
     FileNotFoundError
         If there is nothing of this name.
+    PermissionError
+        If it may not be read.
     ValueError
         If it is a folder, a pipe or a device (which could block for ever), or is empty.
     """
@@ -38,6 +40,8 @@ def readable_file(fname: str | os.PathLike) -> Path:
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     if not path.is_file():
         raise ValueError(f"{str(path)!r} is not a regular file; give the checkpoint itself.")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{str(path)!r} may not be read by this user.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path.name!r} is empty; copy or download it again.")
     return path

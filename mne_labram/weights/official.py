@@ -110,7 +110,9 @@ def _tensors(weights: Any, label: str) -> dict[str, torch.Tensor]:
         if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
             raise ValueError(f"{label} holds no weights: {str(name)[:60]!r} is no name of a tensor.")
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-            raise ValueError(f"{label} holds no weights: {name!r} is a {type(value).__name__}, not a dense tensor.")
+            raise ValueError(
+                f"{label} holds no weights: {name!r} is of type {type(value).__name__}, not a dense tensor."
+            )
         # A tensor of stride 0 can claim any size over a few bytes and fill the memory when it is copied.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{label} is damaged: {name!r} claims more values than the file holds.")

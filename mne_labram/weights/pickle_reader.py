@@ -20,6 +20,7 @@ import threading
 import warnings
 import zipfile
 import zlib
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,8 @@ ALLOWED_NAMES = frozenset(
     }
 )
 
-# Modules under their public name, so that a refused os.system reads so.
-_PUBLIC_MODULES = {"__builtin__": "builtins", "posix": "os", "nt": "os", "copy_reg": "copyreg"}
+# What os is called inside, so that a refused os.system reads so.
+_PUBLIC_MODULES = {"posix": "os", "nt": "os"}
 
 # torch.serialization.MAGIC_NUMBER: the first thing in a file of the format before torch 1.6.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -124,10 +125,10 @@ def _names_in_pickle(stream: BinaryIO) -> Iterator[str]:
         name = opcode.name
         if name in ("GLOBAL", "INST"):
             module, _, attribute = argument.partition(" ")
-            yield f"{_PUBLIC_MODULES.get(module, module)}.{attribute}"
+            yield _full_name(module, attribute)
         elif name == "STACK_GLOBAL":
             module, attribute = recent if len(recent) == 2 else ("?", "?")
-            yield f"{_PUBLIC_MODULES.get(module, module)}.{attribute}"
+            yield _full_name(module, attribute)
         elif name in ("EXT1", "EXT2", "EXT4"):
             yield f"copyreg extension {argument}"
         elif name == "MEMOIZE":
@@ -138,6 +139,12 @@ def _names_in_pickle(stream: BinaryIO) -> Iterator[str]:
             recent.append(memo.get(argument))
         elif name not in ("FRAME", "PROTO", "MARK"):
             recent.append(argument)
+
+
+def _full_name(module: Any, attribute: Any) -> str:
+    """Put a name as Python 3 knows it; the pickle protocol of torch.save writes some as Python 2 did."""
+    module, attribute = NAME_MAPPING.get((module, attribute), (IMPORT_MAPPING.get(module, module), attribute))
+    return f"{_PUBLIC_MODULES.get(module, module)}.{attribute}"
 
 
 def _inspect_pickle(stream: BinaryIO, label: str) -> None:
@@ -183,7 +190,7 @@ def _inspect_legacy(path: Path, label: str) -> None:
         # A pickle that is something else altogether is searched first, so that a hostile one is called so.
         _inspect_pickle(stream, label)
         stream.seek(0)
-        if not any(argument == _LEGACY_MAGIC for _, argument, _ in pickletools.genops(stream)):
+        if _LEGACY_MAGIC not in [argument for _, argument, _ in pickletools.genops(stream)]:
             raise _RefusedError(f"{label} is a pickle but no checkpoint of torch.save; nothing of it was executed.")
         for _ in range(_LEGACY_PICKLES - 1):
             _inspect_pickle(stream, label)

@@ -11,13 +11,13 @@ from mne.io import BaseRaw
 from mne.utils import logger, verbose
 from torch import nn
 
-from .decoding.inference import ModelRunner, resolve_model
-from .decoding.scores import EventScores, add_annotations
-from .decoding.windows import SignalOptions, plan_recording, run_windows, window_function, window_source
-from .signal.conform import open_recording
-from .signal.contract import ContractError
-from .signal.events import EventParameters, SecondAccumulator
-from .signal.windows import iter_windows, window_length
+from mne_labram.decoding.inference import ModelRunner, resolve_model
+from mne_labram.decoding.scores import EventScores, add_annotations
+from mne_labram.decoding.windows import SignalOptions, plan_recording, run_windows, window_function, window_source
+from mne_labram.signal.conform import open_recording
+from mne_labram.signal.contract import ContractError
+from mne_labram.signal.events import EventParameters, SecondAccumulator
+from mne_labram.signal.windows import iter_windows, window_length
 
 __all__ = ["annotate_events", "labram_annotate", "labram_embed", "labram_tokenize"]
 

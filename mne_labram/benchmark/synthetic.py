@@ -12,7 +12,7 @@ import numpy as np
 from mne import Annotations, create_info
 from mne.io import RawArray
 
-from ..signal.positions import electrode_positions
+from mne_labram.signal.positions import electrode_positions
 
 __all__ = ["TEN_TWENTY", "simulate_recording"]
 

@@ -11,7 +11,7 @@ import typer
 from mne import Annotations
 from mne.io import BaseRaw
 
-from .files import event_lines, write_annotations, write_page
+from mne_labram.commands.files import event_lines, write_annotations, write_page
 
 __all__ = ["run_demo"]
 
@@ -39,12 +39,12 @@ def run_demo(folder: Path, *, seed: int = 0, epochs: int = 12) -> Path:
     """
     import mne
 
-    from ..benchmark.synthetic import simulate_recording
-    from ..decoding.page import annotation_report
-    from ..decoding.scores import add_annotations
-    from ..signal.check import check
-    from ..training.windows import annotated_windows
-    from ..verbs import annotate_events
+    from mne_labram.benchmark.synthetic import simulate_recording
+    from mne_labram.decoding.page import annotation_report
+    from mne_labram.decoding.scores import add_annotations
+    from mne_labram.signal.check import check
+    from mne_labram.training.windows import annotated_windows
+    from mne_labram.verbs import annotate_events
 
     started = time.perf_counter()
     mne.set_log_level("warning")

@@ -10,9 +10,9 @@ import numpy as np
 from mne import Report
 from mne.io import BaseRaw
 
-from .._files import atomic_path
-from ..decoding.scores import NOT_ANALYSED, EventScores
-from ..signal.report import ConformReport
+from mne_labram._files import atomic_path
+from mne_labram.decoding.scores import NOT_ANALYSED, EventScores
+from mne_labram.signal.report import ConformReport
 
 __all__ = ["check_writable", "write_annotations", "write_arrays", "write_page"]
 

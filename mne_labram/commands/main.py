@@ -73,7 +73,7 @@ def check(
     gaps: Gaps = "raise",
 ) -> None:
     """Say what a model would get from a recording, without running one. Exit code 2 if it would be refused."""
-    from ..signal.check import check as check_recording
+    from mne_labram.signal.check import check as check_recording
 
     report = check_recording(recording, assume_unit=assume_unit, match=match, line_freq=line_freq, gaps=gaps)
     if not report.ok:
@@ -102,11 +102,11 @@ def annotate(
     quiet: Quiet = False,
 ) -> None:
     """Find events in a recording with a fine-tuned classifier and write them down."""
-    from ..decoding.page import annotation_report
-    from ..decoding.scores import add_annotations
-    from ..signal.conform import open_recording
-    from ..verbs import annotate_events
-    from .files import check_writable, write_annotations, write_page
+    from mne_labram.commands.files import check_writable, write_annotations, write_page
+    from mne_labram.decoding.page import annotation_report
+    from mne_labram.decoding.scores import add_annotations
+    from mne_labram.signal.conform import open_recording
+    from mne_labram.verbs import annotate_events
 
     _quiet(quiet)
     check_writable(output, overwrite, annotations=True)
@@ -158,8 +158,8 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Embed a recording window by window."""
-    from ..verbs import labram_embed
-    from .files import check_writable, write_arrays
+    from mne_labram.commands.files import check_writable, write_arrays
+    from mne_labram.verbs import labram_embed
 
     _quiet(quiet)
     check_writable(output, overwrite, arrays=True)
@@ -199,8 +199,8 @@ def tokenize(
     quiet: Quiet = False,
 ) -> None:
     """Turn a recording into integer codes, one per channel and patch."""
-    from ..verbs import labram_tokenize
-    from .files import check_writable, write_arrays
+    from mne_labram.commands.files import check_writable, write_arrays
+    from mne_labram.verbs import labram_tokenize
 
     _quiet(quiet)
     check_writable(output, overwrite, arrays=True)
@@ -238,7 +238,7 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Convert an official LaBraM checkpoint to safetensors; nothing in it is executed."""
-    from ..weights import convert_official
+    from mne_labram.weights import convert_official
 
     options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "n_times": round(200 * window)}
     if ch_names is not None:
@@ -253,13 +253,13 @@ def info(
 ) -> None:
     """Describe a checkpoint, or print the versions that a bug report needs."""
     if checkpoint is None:
-        from .system import system_lines
+        from mne_labram.commands.system import system_lines
 
         typer.echo("\n".join(system_lines()))
         return
     import json
 
-    from ..weights import describe_checkpoint
+    from mne_labram.weights import describe_checkpoint
 
     for key, value in describe_checkpoint(checkpoint).items():
         typer.echo(f"{key:<14}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
@@ -272,7 +272,7 @@ def demo(
     epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = 12,
 ) -> None:
     """Make a recording, fine-tune a small model on one half, annotate the other. No network, no file."""
-    from .demo import run_demo
+    from mne_labram.commands.demo import run_demo
 
     run_demo(folder, seed=seed, epochs=epochs)
 
@@ -289,6 +289,6 @@ def speed(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Windows per second of LaBraM base against Braindecode's Labram with the same weights."""
-    from ..benchmark.speed import speed_table
+    from mne_labram.benchmark.speed import speed_table
 
     typer.echo(speed_table(threads=threads, batch_size=batch_size, seconds=seconds, device=device))

@@ -20,7 +20,7 @@ def system_lines() -> list[str]:
     """
     import torch
 
-    from ..nn.precision import resolve_precision
+    from mne_labram.nn.precision import resolve_precision
 
     lines = [f"{'Python':<16}{platform.python_version()} on {platform.platform()}"]
     for package in _PACKAGES:

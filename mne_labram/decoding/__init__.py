@@ -1,7 +1,7 @@
 """Windows of a recording through a model, and scikit-learn transformers."""
 
-from .embedding import EEGEmbedding
-from .scores import EventScores
-from .tokenizer import EEGTokenizer
+from mne_labram.decoding.embedding import EEGEmbedding
+from mne_labram.decoding.scores import EventScores
+from mne_labram.decoding.tokenizer import EEGTokenizer
 
 __all__ = ["EEGEmbedding", "EEGTokenizer", "EventScores"]

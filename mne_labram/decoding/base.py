@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..signal.contract import ContractError
-from .inference import ModelRunner, resolve_model
-from .windows import SignalOptions, WindowSource, run_windows, window_function, window_source
+from mne_labram.decoding.inference import ModelRunner, resolve_model
+from mne_labram.decoding.windows import SignalOptions, WindowSource, run_windows, window_function, window_source
+from mne_labram.signal.contract import ContractError
 
 __all__ = ["EEGTransformer"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import EEGTransformer
+from mne_labram.decoding.base import EEGTransformer
 
 __all__ = ["EEGEmbedding"]
 

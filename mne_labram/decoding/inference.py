@@ -13,7 +13,7 @@ import torch
 from mne.utils import logger
 from torch import nn
 
-from ..nn.precision import autocast, resolve_precision
+from mne_labram.nn.precision import autocast, resolve_precision
 
 __all__ = ["ModelRunner", "resolve_model"]
 
@@ -43,7 +43,7 @@ def resolve_model(model: Any) -> tuple[nn.Module, list[str] | None]:
     """
     class_names = None
     if isinstance(model, (str, Path)):
-        from ..weights import load_checkpoint
+        from mne_labram.weights import load_checkpoint
 
         model = load_checkpoint(model)
     if hasattr(model, "module") and hasattr(model, "initialize") and not isinstance(model, nn.Module):

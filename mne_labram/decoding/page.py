@@ -11,7 +11,7 @@ from mne.io import BaseRaw
 from mne.viz import use_browser_backend
 from mne.viz.utils import plt_show
 
-from .scores import NOT_ANALYSED, EventScores
+from mne_labram.decoding.scores import NOT_ANALYSED, EventScores
 
 __all__ = ["annotation_report", "plot_scores"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mne import Annotations
 
-from ..signal.events import EventParameters, events_from_scores
+from mne_labram.signal.events import EventParameters, events_from_scores
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import EEGTransformer
+from mne_labram.decoding.base import EEGTransformer
 
 __all__ = ["EEGTokenizer"]
 

@@ -12,10 +12,10 @@ from mne.io import BaseRaw
 from mne.utils import ProgressBar, logger
 from torch import nn
 
-from ..signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
-from ..signal.report import ConformReport
-from ..signal.windows import Windows, iter_windows, window_length
-from .inference import ModelRunner
+from mne_labram.decoding.inference import ModelRunner
+from mne_labram.signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
+from mne_labram.signal.report import ConformReport
+from mne_labram.signal.windows import Windows, iter_windows, window_length
 
 __all__ = ["POOLINGS", "SignalOptions", "WindowSource", "run_windows", "window_function", "window_source"]
 

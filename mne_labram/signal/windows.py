@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .contract import ContractError, SignalContract
+from mne_labram.signal.contract import ContractError, SignalContract
 
 if TYPE_CHECKING:
-    from .conform import ConformPlan
+    from mne_labram.signal.conform import ConformPlan
 
 __all__ = ["Windows", "iter_windows", "window_length"]
 

@@ -1,5 +1,5 @@
 """Fine-tuning."""
 
-from .windows import annotated_windows
+from mne_labram.training.windows import annotated_windows
 
 __all__ = ["annotated_windows"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from mne.io import BaseRaw
 
-from ..signal.conform import open_recording, plan_conform
-from ..signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
-from ..signal.windows import iter_windows, window_length
+from mne_labram.signal.conform import open_recording, plan_conform
+from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
+from mne_labram.signal.windows import iter_windows, window_length
 
 __all__ = ["annotated_windows"]
 

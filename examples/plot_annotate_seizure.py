@@ -121,7 +121,7 @@ for name, probabilities in rows.items():
     )
 
 # %%
-# Trained on all six, it annotates the seventh. ``raw.pipe`` gives a copy with the annotations; ``annotate_events`` gives
+# Trained on all six, it annotates the seventh. ``raw.pipe`` gives a copy with annotations; ``annotate_events`` gives
 # the scores as well, which can be thresholded again without running the model.
 classifier = new_classifier(seed=0).fit(X, y)
 options = {"class_names": ["background", "seizure"], "line_freq": 60}

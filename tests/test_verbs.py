@@ -1,0 +1,274 @@
+"""labram_embed, labram_tokenize, labram_annotate and annotate_events."""
+
+import tracemalloc
+from datetime import datetime, timezone
+
+import mne
+import numpy as np
+import pytest
+import torch
+from braindecode.preprocessing import Preprocessor, preprocess
+from torch import nn
+
+from mne_labram import (
+    LabramForClassification,
+    LabramTokenizer,
+    annotate_events,
+    labram_annotate,
+    labram_embed,
+    labram_tokenize,
+)
+from mne_labram.benchmark.synthetic import simulate_recording
+from mne_labram.decoding.scores import NOT_ANALYSED
+from mne_labram.signal.contract import ContractError
+
+SMALL = {"embed_dim": 40, "num_layers": 1, "num_heads": 2}
+CHANNELS = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
+
+
+class LoudDetector(LabramForClassification):
+    """A classifier whose answer is known: the event's probability is high where the signal is large."""
+
+    def forward(self, x, return_features=False):
+        """Return the logit of the event, shape (batch, 1): positive above 60 µV."""
+        return (x.std(dim=(1, 2), unbiased=False)[:, np.newaxis] - 60.0) / 2.0
+
+
+def _detector(ch_names=CHANNELS, **kwargs):
+    torch.manual_seed(0)
+    return LoudDetector(ch_names=list(ch_names), n_times=800, sfreq=200, n_outputs=1, **SMALL, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A tiny classifier with random weights."""
+    torch.manual_seed(0)
+    return LabramForClassification(ch_names=CHANNELS, n_times=800, sfreq=200, n_outputs=2, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A tiny tokenizer with random weights."""
+    torch.manual_seed(0)
+    return LabramTokenizer(ch_names=CHANNELS, n_times=800, sfreq=200, n_codes=32, codebook_dim=8, **SMALL)
+
+
+@pytest.fixture
+def loud():
+    """Two minutes, quiet but for 40 to 60 s, with a first sample and an annotation of its own."""
+    rng = np.random.default_rng(0)
+    raw = mne.io.RawArray(
+        1e-6 * 20 * rng.normal(size=(19, 150 * 200)),
+        mne.create_info([name.title() for name in CHANNELS], 200.0, "eeg"),
+        verbose="error",
+    )
+    raw._data[:, 70 * 200 : 90 * 200] *= 8
+    raw.set_meas_date(datetime(2024, 5, 1, 12, tzinfo=timezone.utc))
+    raw.crop(30, None)
+    return raw.set_annotations(mne.Annotations(raw.first_time + 5, 2.0, "before", orig_time=raw.info["meas_date"]))
+
+
+def _snapshot(raw):
+    return raw.get_data(), [dict(a) for a in raw.annotations], list(raw.ch_names), raw.first_samp, raw.info["bads"]
+
+
+def test_annotate_finds_the_event_where_it_is(loud):
+    """Right onset with a first sample; old annotations stay; the input is untouched; confidence is a probability."""
+    before = _snapshot(loud)
+    annotated = labram_annotate(loud, _detector(), class_names=["background", "seizure"], smoothing=1)
+    onset = {a["description"]: a["onset"] - loud.first_time for a in annotated.annotations}
+    assert set(onset) == {"before", "seizure"}
+    assert onset["before"] == pytest.approx(5.0)
+    # Four-second windows blur an edge by at most their length.
+    assert onset["seizure"] == pytest.approx(40.0, abs=4.0)
+    seizure = annotated.annotations[1]
+    assert seizure["duration"] == pytest.approx(20.0, abs=4.0)
+    assert 0.5 < seizure["extras"]["confidence"] <= 1
+    assert annotated.annotations.orig_time == loud.info["meas_date"]
+    after = _snapshot(loud)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    np.testing.assert_array_equal(annotated.get_data(), before[0])
+
+
+def test_without_a_measurement_date(loud):
+    """The same seconds are found, and nothing moves."""
+    dated = labram_annotate(loud, _detector(), smoothing=1)
+    loud.set_annotations(None)
+    loud.set_meas_date(None)
+    loud.set_annotations(mne.Annotations(5.0, 2.0, "before"))
+    undated = labram_annotate(loud, _detector(), smoothing=1)
+    np.testing.assert_allclose(
+        undated.annotations.onset - undated.first_time, dated.annotations.onset - dated.first_time, atol=1e-6
+    )
+    # And once more: annotating twice keeps the first.
+    twice = labram_annotate(undated, _detector(), smoothing=1, class_names=["background", "again"])
+    first = dict(zip(undated.annotations.description, undated.annotations.onset, strict=True))
+    second = dict(zip(twice.annotations.description, twice.annotations.onset, strict=True))
+    assert {name: second[name] for name in first} == pytest.approx(first)
+
+
+def test_pipe_and_preprocessor(loud, tmp_path):
+    """The same annotations by .pipe and by Braindecode's Preprocessor, surviving a save and a lazy reload."""
+    from braindecode.datasets import BaseConcatDataset, RawDataset
+
+    direct = labram_annotate(loud, _detector())
+    piped = loud.pipe(labram_annotate, model=_detector())
+    np.testing.assert_allclose(piped.annotations.onset, direct.annotations.onset)
+    dataset = BaseConcatDataset([RawDataset(loud.copy())])
+    steps = [Preprocessor(labram_annotate, apply_on_array=False, model=_detector())]
+    processed = preprocess(dataset, steps, save_dir=str(tmp_path), overwrite=True)
+    reloaded = processed.datasets[0].raw
+    assert not reloaded.preload
+    np.testing.assert_allclose(reloaded.annotations.onset, direct.annotations.onset, atol=1e-3)
+    assert reloaded.annotations.extras[-1]["confidence"] == pytest.approx(
+        direct.annotations.extras[-1]["confidence"], abs=1e-5
+    )
+
+
+def test_scores_can_be_thresholded_again(loud):
+    """``annotate_events`` follows MNE's idiom, and a threshold needs no model."""
+    annotations, scores = annotate_events(loud, _detector(), smoothing=1)
+    assert isinstance(annotations, mne.Annotations)
+    assert np.asarray(scores).shape == (2, 120)
+    np.testing.assert_allclose(np.asarray(scores).sum(axis=0), 1, atol=1e-6)
+    again = labram_annotate(loud, _detector(), 0.9, smoothing=1).annotations
+    np.testing.assert_allclose(scores.annotations(0.9, smoothing=1).onset, again.onset[again.description == "event"])
+
+
+def test_unusable_seconds_are_not_analysed(loud):
+    """NaN in the middle of the event splits it; the seconds are marked and have no score."""
+    loud._data[:, 50 * 200 : 52 * 200] = np.nan
+    annotated = labram_annotate(loud, _detector(), smoothing=1)
+    _, scores = annotate_events(loud, _detector(), smoothing=1)
+    assert np.isnan(scores.probabilities[:, 50:52]).all()
+    missing = annotated.annotations[annotated.annotations.description == NOT_ANALYSED]
+    covered = [(a["onset"] - loud.first_time, a["duration"]) for a in missing]
+    assert any(start <= 50 and start + length >= 52 for start, length in covered)
+    assert (annotated.annotations.description == "event").sum() == 2
+
+
+def test_lazy_file_equals_preloaded(loud, tmp_path):
+    """A file read in blocks gives the scores of the recording in memory."""
+    loud.save(tmp_path / "x_raw.fif", fmt="double", verbose="error")
+    lazy = mne.io.read_raw_fif(tmp_path / "x_raw.fif", preload=False, verbose="error")
+    _, one = annotate_events(lazy, _detector())
+    _, two = annotate_events(tmp_path / "x_raw.fif", _detector())
+    _, three = annotate_events(loud, _detector())
+    np.testing.assert_allclose(one.probabilities, three.probabilities, atol=1e-5)
+    np.testing.assert_allclose(two.probabilities, three.probabilities, atol=1e-5)
+    assert not lazy.preload
+
+
+def test_embed_shapes(model, loud):
+    """Shapes per pooling; a missing channel is no obstacle; overlapping windows on request."""
+    assert labram_embed(loud, model).shape == (30, 40)
+    assert labram_embed(loud, model, "cls").shape == (30, 40)
+    assert labram_embed(loud, model, "channels", window=2).shape == (60, 19, 40)
+    fewer = loud.copy().drop_channels(["Cz", "Pz"])
+    out, report = labram_embed(fewer, model, "tokens", stride=2, return_report=True)
+    assert out.shape == (59, 17, 4, 40)
+    assert report.ch_names == [name for name in CHANNELS if name not in ("CZ", "PZ")]
+
+
+def test_tokenize(tokenizer, loud):
+    """Codes per window, channel and patch; the same on one thread and two; -1 where the signal is unusable."""
+    codes = labram_tokenize(loud, tokenizer)
+    assert codes.shape == (30, 19, 4)
+    assert codes.dtype == np.int64
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        np.testing.assert_array_equal(labram_tokenize(loud, tokenizer), codes)
+    finally:
+        torch.set_num_threads(threads)
+    loud._data[:, 8 * 200 : 9 * 200] = np.nan
+    missing = labram_tokenize(loud, tokenizer)
+    assert np.flatnonzero((missing == -1).all(axis=(1, 2))).tolist() == [2]
+    assert (missing == -1).sum() == 19 * 4
+    # A tokenizer is used on channels and not on their order.
+    shuffled = loud.copy().reorder_channels(loud.ch_names[::-1])
+    again = labram_tokenize(shuffled, tokenizer, channels="model")
+    np.testing.assert_array_equal(again, missing)
+
+
+def test_epochs_and_evoked(model, tokenizer, loud):
+    """Every epoch is one window; the last part of a patch is left out and reported."""
+    epochs = mne.make_fixed_length_epochs(loud, 2.5, preload=True, verbose="error")
+    out, report = labram_embed(epochs, model, return_report=True)
+    assert out.shape == (48, 40)
+    assert any("0.5 s" in line for line in report.warnings)
+    assert epochs.pipe(labram_tokenize, tokenizer).shape == (48, 19, 2)
+    assert epochs.average(picks="eeg").pipe(labram_embed, model).shape == (1, 40)
+
+
+def test_a_bipolar_recording_is_not_fed_to_a_referential_model(model, shared_data):
+    """The montages are told apart; the sentence says so."""
+    raw = mne.io.read_raw_edf(shared_data / "chbmit" / "chb01_16_preictal.edf", verbose="error")
+    with pytest.raises(ContractError, match="bipolar"):
+        labram_embed(raw, model)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"threshold": 1.5}, "threshold"),
+        ({"stride": 0}, "stride"),
+        ({"class_names": ["a"]}, "1 names"),
+        ({"background": "x"}, "background"),
+        ({"background": 2}, "background"),
+        ({"precision": "fp8"}, "precision"),
+        ({"channels": "some"}, "channels"),
+        ({"window": 17.0}, "at most 16"),
+        ({"window": 0.5}, "one patch"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_wrong_arguments(loud, change, match):
+    """Each is one sentence, before work starts."""
+    with pytest.raises(ValueError, match=match) as error:
+        labram_annotate(loud, _detector(), **change)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_objects(model, tokenizer, loud):
+    """Epochs cannot be annotated, a tokenizer has no classes, a plain module is no model."""
+    epochs = mne.make_fixed_length_epochs(loud, 4, preload=True, verbose="error")
+    with pytest.raises(TypeError, match="continuous"):
+        labram_annotate(epochs, _detector())
+    with pytest.raises(TypeError, match="EEGClassifier"):
+        labram_embed(loud, nn.Linear(2, 2))
+    with pytest.raises(ContractError, match="no classes"):
+        labram_annotate(loud, tokenizer)
+    with pytest.raises(TypeError, match="no codes"):
+        labram_tokenize(loud, model)
+    with pytest.raises(ContractError, match="one patch"):
+        labram_embed(loud.copy().crop(0, 0.5), model)
+
+
+def test_deterministic_on_one_and_two_threads(model, loud):
+    """Same input, weights and precision: same numbers."""
+    threads = torch.get_num_threads()
+    _, first = annotate_events(loud, model, precision="float32")
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        _, second = annotate_events(loud, model, precision="float32")
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=1e-6)
+    assert list(first.annotations().onset) == list(second.annotations().onset)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """The peak of NumPy's memory over 40 minutes is that over 10 minutes, for a file read lazily."""
+    peaks = []
+    for minutes in (10, 40):
+        raw = simulate_recording(60.0 * minutes, [], sfreq=200.0)
+        fname = tmp_path / f"{minutes}_raw.fif"
+        raw.save(fname, verbose="error")
+        del raw
+        tracemalloc.start()
+        annotate_events(fname, _detector(), stride=4.0)
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 10, peaks

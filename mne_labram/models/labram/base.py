@@ -1,0 +1,310 @@
+"""What the three LaBraM models have in common beside their body: arguments, channels, input checks, contract."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mne_labram.models.labram.channels import ChannelBinding, bind_module, resolve_channels
+from mne_labram.models.labram.sizes import Size
+from mne_labram.models.labram.transformer import LabramTransformer
+from mne_labram.nn.patch_embedding import PatchEmbedding
+from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
+
+__all__ = ["POOLINGS", "LabramMixin", "with_arrays"]
+
+#: Accepted by ``embed(pooling=)``.
+POOLINGS = ("mean", "cls", "tokens")
+# The rate of all official weights, and of ours.
+SFREQ = LABRAM_CONTRACT.sfreq
+# Peak in microvolts below which a signal cannot be EEG but may be volts.
+_VOLTS_PEAK = 0.01
+
+
+class LabramMixin:
+    """Channels by name, input checks and the signal contract; used beside Braindecode's mixin.
+
+    A plain class: Braindecode's metaclass records the arguments of every ``__init__`` of its own kind that runs, so a
+    base class with one would overwrite what the model was built with.
+    """
+
+    encoder: LabramTransformer
+    ch_names: list[str]
+
+    def _prepare(
+        self,
+        *,
+        n_chans: int | None,
+        chs_info: Any,
+        ch_names: Sequence[str] | None,
+        ch_positions: Any,
+        spatial: str,
+        patch_size: int,
+        max_patches: int,
+        input_scale: float,
+        contract: SignalContract | Mapping[str, Any] | None,
+    ) -> ChannelBinding:
+        """Check the signal arguments, keep them in a form that JSON knows, and find the channels."""
+        if patch_size < 8 or max_patches < 1:
+            raise ValueError(
+                f"patch_size must be at least 8 and max_patches at least 1, got {patch_size} and {max_patches}."
+            )
+        model = type(self).__name__
+        binding = resolve_channels(ch_names, chs_info, spatial=spatial, positions=ch_positions, model=model)
+        if n_chans is not None and n_chans != len(binding.names):
+            raise ValueError(f"{model} got {len(binding.names)} channel names for n_chans={n_chans} channels.")
+        if self._n_chans is None:
+            self._n_chans = len(binding.names)
+        self.ch_names = list(binding.names)
+        self._montages = binding.montages
+        self.patch_size, self.max_patches, self.spatial = patch_size, max_patches, spatial
+        self.input_scale = float(input_scale)
+        self._check_signal_arguments()
+        self._contract_fields = _contract_fields(contract)
+        recorded = {"ch_names": list(self.ch_names)}
+        if ch_positions is not None:
+            recorded["ch_positions"] = np.asarray(ch_positions, dtype=float).tolist()
+        if contract is not None:
+            recorded["contract"] = dict(self._contract_fields)
+        self._record(**recorded)
+        self._warned_of_volts = False
+        self._input_was_checked = False
+        return binding
+
+    def _check_signal_arguments(self) -> None:
+        """Refuse another sampling rate and a window that is not made of whole patches."""
+        try:
+            sfreq = self.sfreq
+        except ValueError:
+            sfreq = None
+        if sfreq is not None and abs(sfreq - SFREQ) > 1e-3:
+            raise ValueError(
+                f"{type(self).__name__} works at {SFREQ:g} Hz, not {sfreq:g} Hz; resample the recording first."
+            )
+        try:
+            n_times = self.n_times
+        except ValueError:
+            return
+        self._n_patches(n_times)
+
+    def _n_patches(self, n_times: int) -> int:
+        """Count the patches in a window, or refuse it."""
+        n_patches, rest = divmod(n_times, self.patch_size)
+        if rest or n_patches < 1:
+            raise ValueError(
+                f"A window must be a whole number of patches of {self.patch_size} samples, got {n_times} samples; "
+                f"crop it to {max(n_patches, 1) * self.patch_size}."
+            )
+        if n_patches > self.max_patches:
+            raise ValueError(
+                f"A window holds at most {self.max_patches} patches ({self.max_patches * self.patch_size} samples), "
+                f"got {n_patches} ({n_times} samples); cut it into shorter windows."
+            )
+        return n_patches
+
+    def _record(self, **values: Any) -> None:
+        """Correct what Braindecode (and its hub mixin, if installed) remember of the arguments of ``__init__``."""
+        for config in (getattr(self, "_braindecode_init_kwargs", None), getattr(self, "_hub_mixin_config", None)):
+            if config is not None:
+                config.update(values)
+
+    def _build_encoder(
+        self,
+        binding: ChannelBinding,
+        size: Size,
+        *,
+        patch_embed: str,
+        layer_scale: float | None,
+        activation: type[nn.Module],
+        **options: Any,
+    ) -> LabramTransformer:
+        """Build the body with its patch embedding."""
+        return LabramTransformer(
+            PatchEmbedding(
+                size.embed_dim,
+                self.patch_size,
+                kind=patch_embed,
+                input_scale=self.input_scale,
+                sfreq=SFREQ,
+                activation=activation,
+            ),
+            binding.embedding(size.embed_dim, activation),
+            size=size,
+            max_patches=self.max_patches,
+            layer_scale=layer_scale,
+            activation=activation,
+            **options,
+        )
+
+    @property
+    def contract(self) -> SignalContract:
+        """The signal this model may be fed.
+
+        Returns
+        -------
+        contract : SignalContract
+            The official preparation, changed by the ``contract`` argument; scale, patch length, longest window,
+            vocabulary and montages are always the model's own.
+        """
+        return replace(
+            LABRAM_CONTRACT,
+            **{
+                **self._contract_fields,
+                "sfreq": SFREQ,
+                "scale": self.input_scale,
+                "patch_samples": self.patch_size,
+                "max_patches": self.max_patches,
+                "vocabulary": "labram" if self.spatial == "names" else None,
+                "montages": self._montages,
+            },
+        )
+
+    def bind_channels(self, ch_names: Sequence[str], positions: Any = None) -> Self:
+        """Return this model for other channels.
+
+        Parameters
+        ----------
+        ch_names : sequence of str
+            Channel names, in the order of the input.
+        positions : array-like, shape (n_chans, 3) or (n_chans, 6) | None
+            Positions in metres for channels that are not known by name (``spatial="coordinates"`` only; ignored by a
+            model that knows channels by name).
+
+        Returns
+        -------
+        model : same type
+            Shares every parameter and every layer with this one (training one trains both, and ``train()``,
+            ``eval()`` and ``to()`` reach both); only the channels are its own. This model is not changed.
+
+        Raises
+        ------
+        ValueError
+            As at construction.
+        """
+        if self.spatial == "names":
+            positions = None
+        binding = resolve_channels(ch_names, spatial=self.spatial, positions=positions, model=type(self).__name__)
+        new = bind_module(self, binding)
+        new.ch_names, new._montages = list(binding.names), binding.montages
+        new._n_chans, new._chs_info, new._n_chans_for_jit = len(binding.names), None, len(binding.names)
+        new._record(
+            ch_names=list(binding.names),
+            ch_positions=None if positions is None else np.asarray(positions, dtype=float).tolist(),
+            n_chans=len(binding.names),
+            chs_info=None,
+        )
+        return new
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """Check a batch and return it in the model's number format.
+
+        Values are looked at on the CPU in every batch (0.1 % of the time of a forward pass) and elsewhere in the first
+        one only, because it makes the device wait.
+        """
+        if x.ndim != 3:
+            raise ValueError(f"Input must have the shape (batch, n_chans, n_times), got {tuple(x.shape)}.")
+        if x.shape[1] != len(self.ch_names):
+            raise ValueError(
+                f"Input has {x.shape[1]} channels, but {type(self).__name__} is bound to {len(self.ch_names)}; "
+                "use bind_channels for another montage."
+            )
+        self._n_patches(x.shape[2])
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta):
+            self._check_values(x)
+        return x.to(self.encoder.cls_token.dtype)
+
+    def _check_values(self, x: Tensor) -> None:
+        """Refuse NaN; warn once of volts."""
+        if not len(x) or (x.device.type != "cpu" and self._input_was_checked):
+            return
+        self._input_was_checked = True
+        low, high = torch.aminmax(x.detach())
+        peak = float(torch.maximum(-low, high))
+        if not np.isfinite(peak):
+            raise ValueError(
+                "Input holds NaN or infinite values; leave such windows out or fill them, they give no result."
+            )
+        if 0.0 < peak < _VOLTS_PEAK and not self._warned_of_volts:
+            self._warned_of_volts = True
+            warnings.warn(
+                f"The largest value of the input is {peak:.2g} µV: it looks like volts, but "
+                f"{type(self).__name__} takes microvolts; multiply by 1e6.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _split_patches(self, x: Tensor) -> Tensor:
+        """Cut windows into patches: ``(batch, n_chans, n_times)`` to ``(batch, n_tokens, patch_size)``."""
+        return x.reshape(x.shape[0], -1, self.patch_size)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """Tokens of checked input, CLS first, before the final norm."""
+        return self.encoder(self.encoder.patch_embed(self._split_patches(x)), x.shape[2] // self.patch_size)
+
+    def embed(self, x: Tensor, pooling: str = "mean") -> Tensor:
+        """Compute embeddings.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts.
+        pooling : {"mean", "cls", "tokens"}
+            The normalised mean over patch tokens, the normalised CLS token, or every normalised patch token.
+
+        Returns
+        -------
+        embedding : Tensor, shape (batch, embed_dim) or (batch, n_chans, n_patches, embed_dim)
+            The latter for ``"tokens"``.
+
+        Raises
+        ------
+        ValueError
+            If ``pooling`` is none of the three, or the input is refused as in :meth:`forward`.
+        """
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(map(repr, POOLINGS))}, got {pooling!r}.")
+        x = self._checked(x)
+        tokens = self._encode(x)
+        if pooling == "tokens":
+            return self.encoder.norm(tokens[:, 1:]).unflatten(1, (x.shape[1], -1))
+        return self._pool(tokens, pooling)
+
+    def _pool(self, tokens: Tensor, pooling: str) -> Tensor:
+        """Reduce tokens to one vector per window, and normalise it."""
+        return self.encoder.norm(tokens[:, 1:].mean(dim=1) if pooling == "mean" else tokens[:, 0])
+
+
+def _contract_fields(contract: SignalContract | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Take the fields of a contract that are not given by the model itself."""
+    if contract is None:
+        return {}
+    given = asdict(contract) if isinstance(contract, SignalContract) else dict(contract)
+    unknown = sorted(set(given) - {field.name for field in fields(SignalContract)})
+    if unknown:
+        raise ValueError(f"Unknown fields in a signal contract: {', '.join(unknown)}.")
+    own = ("name", "l_freq", "h_freq", "notch", "reference")
+    return {name: value for name, value in given.items() if name in own}
+
+
+def with_arrays(chs_info: Any) -> Any:
+    """Turn positions that were read from JSON into arrays; Braindecode warns when it has to do so itself.
+
+    Parameters
+    ----------
+    chs_info : list of dict | None
+        ``info["chs"]`` or what ``get_config`` made of it; not changed.
+
+    Returns
+    -------
+    chs_info : list of dict | None
+        The same, with arrays.
+    """
+    if chs_info is None or not any(isinstance(ch.get("loc"), list) for ch in chs_info):
+        return chs_info
+    return [{**ch, "loc": np.asarray(ch["loc"])} if isinstance(ch.get("loc"), list) else ch for ch in chs_info]

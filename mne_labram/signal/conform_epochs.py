@@ -1,0 +1,420 @@
+"""Short pieces of signal (epochs, averages, arrays) made into what a contract asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import mne
+import numpy as np
+from mne.utils import verbose
+
+from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
+from mne_labram.signal.inspection import Inspector, check_line_freq, describe_source
+from mne_labram.signal.montage import conformed_info
+from mne_labram.signal.opening import open_recording
+from mne_labram.signal.probe import probe_of
+from mne_labram.signal.quality import QualityThresholds, SecondQuality
+from mne_labram.signal.report import CHANNEL_PROBLEMS, ConformReport
+from mne_labram.signal.units import unit_factor
+
+__all__ = ["conform_array", "conform_epochs", "conform_epochs_array"]
+
+#: Epochs looked at for unit, offset and mains frequency.
+_N_PROBED = 64
+#: An average of many epochs can be flat within half a microvolt; only a constant is certain to be nothing.
+_AVERAGE_THRESHOLDS = QualityThresholds(flat_uv=1e-6)
+#: Bytes of epochs that are filtered at a time.
+_BATCH_BYTES = 64 * 2**20
+
+
+@verbose
+def conform_epochs_array(
+    inst: mne.BaseEpochs | mne.Evoked | str | os.PathLike[str],
+    contract: SignalContract = LABRAM_CONTRACT,
+    *,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    keep_bads: bool = False,
+    thresholds: QualityThresholds | None = None,
+    verbose: bool | str | int | None = None,
+) -> tuple[np.ndarray, ConformReport]:
+    """Make Epochs or an Evoked into the array a model is fed.
+
+    Parameters
+    ----------
+    inst : mne.Epochs | mne.Evoked | path-like
+        The epochs, in volts as MNE holds them, or a file. Never modified.
+    contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds
+        See :func:`mne_labram.conform`.
+    verbose : bool | str | int | None
+        Control verbosity of the logging output.
+
+    Returns
+    -------
+    data : ndarray of float32, shape (n_epochs, n_chans, n_times)
+        Microvolts at ``contract.sfreq``; an Evoked is one epoch.
+    report : ConformReport
+        ``report.usable_epochs`` says which epochs may be analysed.
+
+    Raises
+    ------
+    ContractError
+        If the epochs cannot be made into that.
+    TypeError
+        If ``inst`` is a continuous recording.
+
+    Notes
+    -----
+    Epochs are continued by their mirror image, like recordings. A high-pass at ``l_freq`` needs stretches of
+    ``1 / (2 * l_freq)`` (5 s for 0.1 Hz): the mirrored continuation of a shorter epoch holds no frequency below
+    ``l_freq`` but its mean. So the mean of shorter epochs is removed; and neither is done where
+    ``info["highpass"]`` says that the recording was high-passed before it was cut. The notch, 6.6 s long, is left out
+    of shorter epochs. Both are in the report.
+    """
+    data, report, _ = _conform_inst(
+        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes=()
+    )
+    return data, report
+
+
+def conform_epochs(
+    inst: mne.BaseEpochs | mne.Evoked,
+    contract: SignalContract,
+    *,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    keep_bads: bool = False,
+    thresholds: QualityThresholds | None = None,
+    reading_notes: Sequence[str] = (),
+) -> tuple[mne.EpochsArray | mne.EvokedArray, ConformReport]:
+    """Do the same as :func:`conform_epochs_array`, returning an MNE object in volts."""
+    data, report, inst = _conform_inst(
+        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes
+    )
+    info = conformed_info(inst.info, report, contract)
+    volts = data.astype(np.float64) * 1e-6
+    if isinstance(inst, mne.Evoked):
+        out = mne.EvokedArray(volts[0], info, tmin=inst.times[0], comment=inst.comment, nave=inst.nave, kind=inst.kind)
+        return out, report
+    out = mne.EpochsArray(
+        volts,
+        info,
+        events=inst.events.copy(),
+        tmin=inst.tmin,
+        event_id=dict(inst.event_id),
+        metadata=None if inst.metadata is None else inst.metadata.copy(),
+        selection=inst.selection.copy(),
+        drop_log=inst.drop_log,
+        verbose="ERROR",
+    )
+    return out, report
+
+
+@verbose
+def conform_array(
+    x: np.ndarray,
+    labels: Sequence[str],
+    sfreq: float,
+    contract: SignalContract = LABRAM_CONTRACT,
+    *,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    positions: np.ndarray | None = None,
+    thresholds: QualityThresholds | None = None,
+    verbose: bool | str | int | None = None,
+) -> tuple[np.ndarray, ConformReport]:
+    """Make an array of epochs into the array a model is fed.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_epochs, n_chans, n_times)
+        Microvolts. Never modified.
+    labels : sequence of str
+        Channel labels, one per row.
+    sfreq : float
+        Sampling rate in Hz.
+    contract, match, line_freq, ch_names, thresholds
+        See :func:`mne_labram.conform`.
+    assume_unit : {"V", "mV", "uV", "nV"} | None
+        Unit of ``x``; ``None``: microvolts.
+    positions : ndarray, shape (n_chans, 3) | None
+        Electrode positions in metres (head frame), for ``match="position"``.
+    verbose : bool | str | int | None
+        Control verbosity of the logging output.
+
+    Returns
+    -------
+    data : ndarray of float32, shape (n_epochs, n_chans, n_times)
+        Microvolts at ``contract.sfreq``.
+    report : ConformReport
+        ``report.usable_epochs`` says which epochs may be analysed.
+
+    Raises
+    ------
+    ContractError
+        If the array cannot be made into that.
+    ValueError
+        If its shape and the labels do not fit.
+    TypeError
+        If it holds no real numbers.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"An array of real numbers is needed, got {x.dtype}.")
+    if x.ndim != 3:
+        raise ValueError(f"An array of shape (n_epochs, n_chans, n_times) is needed, got {x.shape}.")
+    if isinstance(labels, str) or len(labels) != x.shape[1]:
+        raise ValueError(f"The array has {x.shape[1]} channels and {len(labels)} channel names were given.")
+    report = ConformReport(kind="array", source=f"array {x.shape}")
+    inspector = Inspector(contract, report)
+    types = ["eeg"] * len(labels)
+    if not types:
+        inspector.problems.append("The array has no channels; there is nothing to analyse.")
+    inspector.raise_first()
+    chs = None
+    if positions is not None:
+        chs = [{"loc": np.asarray(row, dtype=float)} for row in positions]
+    factor = unit_factor(assume_unit, "uV")
+    report.unit = "µV" if assume_unit is None else f"{assume_unit}, as assume_unit says"
+    data = _conform_windows(
+        x,
+        list(labels),
+        float(sfreq),
+        inspector,
+        dropped=[],
+        chs=chs,
+        match=match,
+        factor=factor,
+        vouched=assume_unit is not None,
+        line_freq=line_freq,
+        info_line=None,
+        high_passed=0.0,
+        ch_names=ch_names,
+        thresholds=QualityThresholds() if thresholds is None else thresholds,
+    )
+    return data, report
+
+
+def _conform_inst(
+    inst: Any,
+    contract: SignalContract,
+    match: str,
+    assume_unit: str | None,
+    line_freq: float | None,
+    ch_names: Sequence[str] | None,
+    keep_bads: bool,
+    thresholds: QualityThresholds | None,
+    reading_notes: Sequence[str],
+) -> tuple[np.ndarray, ConformReport, Any]:
+    data, inspector, inst = inspect_epochs(
+        inst,
+        contract,
+        match=match,
+        assume_unit=assume_unit,
+        line_freq=line_freq,
+        ch_names=ch_names,
+        keep_bads=keep_bads,
+        thresholds=thresholds,
+        reading_notes=reading_notes,
+    )
+    inspector.raise_first()
+    return data, inspector.report, inst
+
+
+def inspect_epochs(
+    inst: Any,
+    contract: SignalContract,
+    *,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    keep_bads: bool = False,
+    thresholds: QualityThresholds | None = None,
+    reading_notes: Sequence[str] = (),
+    collect: bool = False,
+) -> tuple[np.ndarray | None, Inspector, Any]:
+    """Return the conformed array (``None`` where there can be none), the inspector and the opened object."""
+    notes = list(reading_notes)
+    inst = open_recording(inst, notes=notes)
+    if not isinstance(inst, (mne.BaseEpochs, mne.Evoked)):
+        raise TypeError(f"Epochs or an Evoked are needed, got {type(inst).__name__}.")
+    average = isinstance(inst, mne.Evoked)
+    report = ConformReport(kind="evoked" if average else "epochs", source=describe_source(inst))
+    inspector = Inspector(contract, report)
+    report.warnings += [f"While reading: {text}" for text in notes]
+    factor = unit_factor(assume_unit, "V")
+    report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
+    picks, dropped = inspector.pick_eeg(inst.info, keep_bads)
+    if thresholds is None:
+        thresholds = _AVERAGE_THRESHOLDS if average else QualityThresholds()
+    if not picks:
+        if not collect:
+            inspector.raise_first()
+        return None, inspector, inst
+    inspector.source_band(inst.info)
+    if inst.info["projs"]:
+        report.warnings.append("Projections in the recording were not applied.")
+    x = inst.get_data(picks=picks)[None] if average else inst.get_data(picks=picks, copy=True, verbose="ERROR")
+    data = _conform_windows(
+        x,
+        [inst.ch_names[i] for i in picks],
+        float(inst.info["sfreq"]),
+        inspector,
+        dropped=dropped,
+        chs=[inst.info["chs"][i] for i in picks],
+        match=match,
+        factor=factor,
+        vouched=assume_unit is not None,
+        line_freq=line_freq,
+        info_line=inst.info["line_freq"],
+        high_passed=float(inst.info["highpass"] or 0.0),
+        ch_names=ch_names,
+        thresholds=thresholds,
+        collect=collect,
+    )
+    return data, inspector, inst
+
+
+def _conform_windows(
+    x: np.ndarray,
+    labels: list[str],
+    sfreq: float,
+    inspector: Inspector,
+    *,
+    dropped: list[tuple[str, str]],
+    chs: Sequence[dict[str, Any]] | None,
+    match: str,
+    factor: float,
+    vouched: bool,
+    line_freq: float | None,
+    info_line: float | None,
+    high_passed: float,
+    ch_names: Sequence[str] | None,
+    thresholds: QualityThresholds,
+    collect: bool = False,
+) -> np.ndarray | None:
+    check_line_freq(line_freq)
+    report = inspector.report
+    n_epochs, _, n_times = x.shape
+    report.n_epochs, report.n_seconds = n_epochs, n_times / sfreq
+    report.unusable = np.zeros(n_epochs, dtype=bool)
+    what = "The array" if report.kind == "array" else "The recording"
+    if not n_epochs:
+        inspector.problems.append(f"{what} holds no epochs; there is nothing to analyse.")
+    chain = inspector.design(sfreq, None)
+    inspector.too_short(chain.n_out(n_times) if n_times else 0, "An epoch")
+    if (inspector.problems and not collect) or not n_epochs or not n_times:
+        inspector.raise_first()
+        return None
+    which = np.unique(np.linspace(0, n_epochs - 1, min(_N_PROBED, n_epochs)).round().astype(int))
+    probe = probe_of([np.asarray(x[i], dtype=np.float64) * factor for i in which], sfreq, len(which) == n_epochs)
+    dead = probe.quiet(thresholds.flat_uv)
+    dropped = dropped + [(labels[i], "flat or missing throughout") for i in np.flatnonzero(dead)]
+    chosen = np.flatnonzero(~dead)
+    channel_map = None
+    if len(chosen):
+        channel_map = inspector.map_channels_of(labels, chosen, dropped, match=match, chs=chs)
+    rows = chosen if channel_map is None else chosen[channel_map.kept]
+    broken = inspector.judge_amplitude(
+        probe.amplitude[rows] if len(rows) else np.zeros(1), factor=factor, vouched=vouched, what=what
+    )
+    if channel_map is not None and broken.any():
+        gone = rows[broken]
+        dropped = dropped + [
+            (labels[i], f"median amplitude {probe.amplitude[i]:.3g} µV, far from the others'") for i in gone
+        ]
+        chosen = np.setdiff1d(chosen, gone)
+        channel_map = inspector.map_channels_of(labels, chosen, dropped, match=match, chs=chs)
+    if channel_map is not None:
+        channel_map = inspector.restrict(channel_map, ch_names)
+    line = inspector.find_line_freq(line_freq, info_line, probe)
+    if channel_map is None or inspector.problems:
+        if not collect:
+            inspector.raise_first()
+        return None
+    rows = chosen[channel_map.kept]
+    report.channel_map, report.montage = channel_map, channel_map.montage
+    report.reference = inspector.reference(channel_map)
+    return _filter_windows(x, rows, sfreq, inspector, probe.constants[rows], factor, line, high_passed, thresholds)
+
+
+def _filter_windows(
+    x: np.ndarray,
+    rows: np.ndarray,
+    sfreq: float,
+    inspector: Inspector,
+    constants: np.ndarray,
+    factor: float,
+    line: float | None,
+    high_passed: float,
+    thresholds: QualityThresholds,
+) -> np.ndarray:
+    contract, report = inspector.contract, inspector.report
+    n_epochs, _, n_times = x.shape
+    n_warnings = len(report.warnings)
+    already = contract.l_freq is not None and high_passed >= contract.l_freq
+    long_enough = contract.l_freq is not None and n_times / sfreq >= 1 / (2 * contract.l_freq)
+    chain = inspector.design(sfreq, line, high_pass=long_enough and not already)
+    if chain.notch_freqs and chain.n_out(n_times) < inspector.notch_samples:
+        chain = inspector.design(sfreq, line, high_pass=long_enough and not already, notch=False)
+        n_warnings += 1
+        report.warnings.insert(
+            n_warnings - 1,
+            f"Epochs of {report.n_seconds:.3g} s are too short for a notch at {line:g} Hz, which was left out; filter "
+            "the recording before cutting it.",
+        )
+        report.notch += ", left out: epochs too short"
+    del report.warnings[n_warnings:]
+    remove_mean = False
+    if contract.l_freq is not None and already:
+        report.high_pass = f"none: the recording was high-passed at {high_passed:g} Hz before it was cut"
+    elif contract.l_freq is not None and not long_enough:
+        remove_mean = True
+        report.high_pass = f"mean of each epoch removed: too short for {contract.l_freq:g} Hz"
+    out = np.empty((n_epochs, len(rows), chain.n_out(n_times)), dtype=np.float32)
+    step = max(1, _BATCH_BYTES // (8 * max(1, len(rows) * n_times)))
+    average = contract.reference == "average" and report.montage == "referential"
+    totals = np.zeros((len(CHANNEL_PROBLEMS), len(rows)), dtype=int)
+    for start in range(0, n_epochs, step):
+        part = x[start : start + step, rows].astype(np.float64)
+        part *= factor
+        part -= constants[:, None]
+        _judge_epochs(part, sfreq, thresholds, report, start, totals)
+        part[~np.isfinite(part)] = 0.0
+        if not chain.l_freq and not remove_mean:
+            part += constants[:, None]
+        done = chain.apply(part)
+        if remove_mean:
+            done -= done.mean(axis=-1, keepdims=True)
+        if average:
+            done -= done.mean(axis=1, keepdims=True)
+        out[start : start + step] = done
+    for channel, name in enumerate(report.ch_names):
+        if totals[:, channel].any():
+            counts = totals[:, channel].tolist()
+            report.channel_seconds[name] = dict(zip(CHANNEL_PROBLEMS, counts, strict=True))
+    return out
+
+
+def _judge_epochs(
+    part: np.ndarray, sfreq: float, thresholds: QualityThresholds, report: ConformReport, first: int, totals: np.ndarray
+) -> None:
+    for index, epoch in enumerate(part):
+        quality = SecondQuality(epoch.shape[0], sfreq, epoch.shape[1], None, thresholds)
+        quality.feed(0, epoch)
+        masks = (quality.missing, quality.flat, quality.clipped)
+        bad = np.logical_or.reduce(masks).mean(axis=1) > thresholds.bad_share
+        report.unusable[first + index] = bad.any()
+        for row, (problem, mask) in enumerate(zip(CHANNEL_PROBLEMS, masks, strict=False)):
+            totals[row] += mask.sum(axis=0)
+            if (mask.mean(axis=1) > thresholds.bad_share).any():
+                report.reasons[f"epochs {problem}"] = report.reasons.get(f"epochs {problem}", 0) + 1

@@ -1,0 +1,113 @@
+"""Open whatever MNE can read, without loading it, and turn every failure into one sentence."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import mne
+
+from mne_labram.signal.contract import ContractError
+
+__all__ = ["open_recording"]
+
+#: Formats whose recordings are folders.
+_FOLDER_FORMATS = (".ds", ".mff", ".nedf")
+_EPOCHS = tuple(f"{mark}epo.fif{packed}" for mark in "-_" for packed in ("", ".gz"))
+_EVOKED = tuple(f"{mark}ave.fif{packed}" for mark in "-_" for packed in ("", ".gz"))
+#: What MNE's readers raise on files that are cut short, of another format or damaged.
+_READING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+Recording = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
+
+
+def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str] | None = None) -> Recording:
+    """Open a recording without loading its data.
+
+    Parameters
+    ----------
+    inst : Raw | Epochs | Evoked | path-like
+        An MNE object is returned as it is. A path may be anything :func:`mne.io.read_raw` reads, ``*-epo.fif``,
+        ``*-ave.fif`` or an EEGLAB ``.set`` file with epochs.
+    notes : list of str | None
+        What MNE warned of while reading is appended here; ``None`` logs it.
+
+    Returns
+    -------
+    inst : Raw | Epochs | Evoked
+        The recording, in volts as MNE holds it.
+
+    Raises
+    ------
+    ContractError
+        If the file is missing, damaged, of an unknown format, or holds several averages.
+    TypeError
+        If ``inst`` is neither an MNE object nor a path.
+    """
+    if isinstance(inst, (mne.io.BaseRaw, mne.BaseEpochs, mne.Evoked)):
+        return inst
+    if not isinstance(inst, (str, os.PathLike)):
+        raise TypeError(f"A Raw, Epochs, Evoked or a path is needed, got {type(inst).__name__}.")
+    path = Path(inst)
+    if not path.exists():
+        raise ContractError(f"There is no file {path}; check the path.")
+    if path.is_dir() and path.suffix.lower() not in _FOLDER_FORMATS:
+        raise ContractError(f"{path} is a folder; pass one recording.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ContractError(f"{path.name} is empty; get the file again.")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with mne.utils.use_log_level("ERROR"):
+                opened = _read(path)
+        except ContractError:
+            raise
+        except _READING_ERRORS as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason.split(". ")[0].rstrip(".")
+            raise ContractError(f"{path.name} cannot be read as an EEG recording ({reason[:200]}).") from error
+    said = list(dict.fromkeys(" ".join(str(each.message).split()) for each in caught))
+    if notes is not None:
+        notes.extend(said)
+    else:
+        for text in said:
+            mne.utils.logger.info(f"{path.name}: {text}")
+    return opened
+
+
+def _read(path: Path) -> Recording:
+    name = path.name.lower()
+    if name.endswith(_EPOCHS):
+        return mne.read_epochs(path, preload=False, verbose="ERROR")
+    if name.endswith(_EVOKED):
+        evokeds = mne.read_evokeds(path, verbose="ERROR")
+        if len(evokeds) == 1:
+            return evokeds[0]
+        names = ", ".join(repr(evoked.comment) for evoked in evokeds)
+        raise ContractError(
+            f"{path.name} holds {len(evokeds)} averages ({names}); pass one of mne.read_evokeds({path.name!r})."
+        )
+    if name.endswith(".set"):
+        try:
+            return mne.io.read_raw_eeglab(path, preload=False, verbose="ERROR")
+        except TypeError as error:
+            if "trials" not in str(error):
+                raise
+            return mne.read_epochs_eeglab(path, verbose="ERROR")
+    return mne.io.read_raw(path, preload=False, verbose="ERROR")

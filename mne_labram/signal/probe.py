@@ -1,0 +1,121 @@
+"""Excerpts of a recording, and what can be told from them before it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import welch
+
+from mne_labram.signal.units import typical_amplitude
+
+__all__ = ["Probe", "detect_line_freq", "probe_of", "take_probe"]
+
+#: Length of an excerpt in seconds, and how many are taken from a recording that is longer than all of them.
+EXCERPT_SECONDS, N_EXCERPTS = 4.0, 24
+#: Power at the mains frequency over its surroundings that counts as a clear peak (10 dB), in half of the channels.
+_CLEAR_PEAK = 10.0
+
+
+@dataclass
+class Probe:
+    """Excerpts spread over a recording.
+
+    Attributes
+    ----------
+    segments : list of ndarray, shape (n_chans, n_times)
+        Excerpts in µV, NaN where no number is recorded.
+    sfreq : float
+        Sampling rate in Hz.
+    whole : bool
+        Whether the excerpts cover the whole recording.
+    constants : ndarray, shape (n_chans,)
+        Median of each channel in µV, 0 for a channel without a number.
+    amplitude : ndarray, shape (n_chans,)
+        Typical amplitude in µV, see :func:`~mne_labram.signal.units.typical_amplitude`.
+    """
+
+    segments: list[np.ndarray]
+    sfreq: float
+    whole: bool
+    constants: np.ndarray
+    amplitude: np.ndarray
+
+    def quiet(self, threshold: float) -> np.ndarray:
+        """Return which channels stay below a peak-to-peak amplitude in µV, or hold no number, in every excerpt."""
+        out = np.ones(len(self.constants), dtype=bool)
+        for segment in self.segments:
+            high = np.where(np.isfinite(segment), segment, -np.inf).max(axis=1)
+            low = np.where(np.isfinite(segment), segment, np.inf).min(axis=1)
+            out &= ~(high - low >= threshold)
+        return out
+
+
+def take_probe(read: Callable[[int, int], np.ndarray], n_times: int, sfreq: float) -> Probe:
+    """Take excerpts spread evenly over a recording.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(a, b)`` returns samples ``a..b-1`` in µV, shape ``(n_chans, b - a)``.
+    n_times : int
+        Samples in the recording.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    probe : Probe
+    """
+    length = max(1, int(round(EXCERPT_SECONDS * sfreq)))
+    whole = n_times <= N_EXCERPTS * length
+    starts = np.arange(0, n_times, length) if whole else np.linspace(0, n_times - length, N_EXCERPTS).astype(int)
+    segments = [np.asarray(read(int(a), int(min(a + length, n_times))), dtype=np.float64) for a in starts]
+    return probe_of(segments, sfreq, whole)
+
+
+def probe_of(segments: list[np.ndarray], sfreq: float, whole: bool) -> Probe:
+    """Return the :class:`Probe` of excerpts that are at hand, each of shape (n_chans, n_times) in µV."""
+    segments = [np.where(np.isfinite(segment), segment, np.nan) for segment in segments]
+    joined = np.concatenate(segments, axis=1)
+    finite = np.isfinite(joined)
+    constants = np.array([np.median(row[ok]) if ok.any() else 0.0 for row, ok in zip(joined, finite, strict=True)])
+    return Probe(segments, float(sfreq), whole, constants, typical_amplitude(segments))
+
+
+def detect_line_freq(segments: list[np.ndarray], sfreq: float) -> float | None:
+    """Find the mains frequency in excerpts.
+
+    Parameters
+    ----------
+    segments : list of ndarray, shape (n_chans, n_times)
+        Excerpts in µV.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    line_freq : float | None
+        50 or 60, or ``None`` where neither stands out: its power (1 Hz wide) is 10 dB above the median of the
+        surrounding 2-5 Hz in at least half of the channels.
+    """
+    usable = [segment for segment in segments if segment.shape[1] >= sfreq and np.isfinite(segment).all()]
+    if not usable:
+        return None
+    length = int(min(min(segment.shape[1] for segment in usable), round(2 * sfreq)))
+    power = 0.0
+    for segment in usable:
+        freqs, density = welch(segment, sfreq, nperseg=length, detrend="linear", axis=-1)
+        power = power + density
+    best = None, 0.0
+    for line in (50.0, 60.0):
+        if line + 1 >= sfreq / 2:
+            continue
+        near = np.abs(freqs - line)
+        peak = power[:, near <= 0.75].max(axis=1)
+        around = np.median(power[:, (near >= 2) & (near <= 5)], axis=1)
+        ratio = float(np.median(peak / np.maximum(around, np.finfo(float).tiny)))
+        if ratio > max(_CLEAR_PEAK, best[1]):
+            best = line, ratio
+    return best[0]

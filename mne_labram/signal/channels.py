@@ -12,8 +12,8 @@ import numpy as np
 
 from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
-from mne_labram.signal.labels import ParsedChannel, parse_channel_name
 from mne_labram.signal.interpret import CAP_PREFIX, detect_montage, interpret_labels
+from mne_labram.signal.labels import ParsedChannel, parse_channel_name
 from mne_labram.signal.positions import electrode_positions, nearest_electrodes
 from mne_labram.signal.template import template_positions
 from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS, LABRAM_N_ROWS
@@ -221,17 +221,21 @@ def _check_montage(montage: str, parsed: Sequence[ParsedChannel], accepted: Sequ
         )
 
 
+def _known(positions: np.ndarray, n_labels: int) -> np.ndarray:
+    """Mask of the positions that are neither NaN nor zero."""
+    positions = np.asarray(positions, dtype=float)
+    if positions.shape != (n_labels, 3):
+        raise ValueError(f"positions must have shape ({n_labels}, 3), one row per label, got {positions.shape}.")
+    return np.isfinite(positions).all(axis=1) & positions.any(axis=1)
+
+
 def _own_positions(parsed: Sequence[ParsedChannel], positions: np.ndarray | None) -> np.ndarray:
     """Bring the recording's electrode positions onto the template's head; NaN where there is none."""
     own = np.full((len(parsed), 3), np.nan)
     if positions is None:
         return own
-    positions = np.asarray(positions, dtype=float)
-    if positions.shape != own.shape:
-        raise ValueError(f"positions must have shape {own.shape}, one row per label, got {positions.shape}.")
-    usable = np.array([channel.kind in ("electrode", "unknown") for channel in parsed], dtype=bool)
-    usable &= np.isfinite(positions).all(axis=1) & positions.any(axis=1)
-    own[usable] = positions[usable]
+    usable = _known(positions, len(parsed)) & [channel.kind in ("electrode", "unknown") for channel in parsed]
+    own[usable] = np.asarray(positions)[usable]
     return align_to_template(own)
 
 
@@ -379,14 +383,15 @@ def map_channels(
             kept |= matched
             reasons |= too_far
         reasons |= {i: f"{reasons[i]}, and its position is unknown" for i in rest if i not in points}
-    elif may_use_position:
-        hint = "; if the recording holds electrode positions, use match='position'"
-        reasons |= {i: f"{reasons[i]}{hint}" for i in rest if parsed[i].kind == "unknown"}
+    elif may_use_position and positions is not None:
+        known = _known(positions, len(parsed))
+        reasons |= {i: f"{reasons[i]}; it has a position, so match='position' can place it" for i in rest if known[i]}
 
     dropped = tuple((channel.label, reasons[i]) for i, channel in enumerate(parsed) if i not in kept)
     if not kept:
         raise ContractError(
-            f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}."
+            f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}; rename them "
+            "with raw.rename_channels(), or set a montage and use match='position'."
         )
     references = dict.fromkeys(parsed[i].reference for i in sorted(kept))
     return ChannelMap(

@@ -15,7 +15,7 @@ __all__ = ["CAP_PREFIX", "detect_montage", "interpret_labels"]
 CAP_PREFIX = "cap "
 
 # "A12", "B3", or a bare number: the way caps and intracranial leads number their contacts.
-_NUMBERED = re.compile(r"(?:EEG |POL )?([A-Z]?)(\d{1,3})", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:EEG |POL )?([A-Z]?)(\d{1,3})(?: ?- ?[A-Z]+)?", re.IGNORECASE)
 # Fewer channels with one common cathode may as well be two neighbours of a bipolar chain (P3-O1 and P7-O1).
 _MIN_COMMON_CATHODE = 3
 
@@ -33,7 +33,7 @@ def _numbered_by_the_cap(parsed: Sequence[ParsedChannel]) -> set[int]:
     named_otherwise = False
     for index, channel in enumerate(parsed):
         found = _NUMBERED.fullmatch(" ".join(channel.label.split()))
-        if found:
+        if found and channel.kind != "bipolar":
             letter = found[1].upper()
             series[letter].append(index)
             strange[letter] += channel.kind != "electrode"

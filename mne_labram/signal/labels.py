@@ -15,8 +15,8 @@ EARS = frozenset({"A1", "A2", "M1", "M2"})
 
 # References that are no electrode of the 10-05 system, and how they are reported.
 _REFERENCES = {
-    **{word: word for word in ("REF", "LE", "AR", "CAR", "SD", "LM", "RM", "NE", "COM", "VREF", "GND", "NOSE", "CS2")},
-    **{word: "AVG" for word in ("AVG", "AV", "AVE", "AVERAGE")},
+    **{word: word for word in ("REF", "LE", "AR", "CAR", "LM", "COM", "VREF", "GND", "NOSE", "NZ", "CS2")},
+    **{word: "AVG" for word in ("AVG", "AV", "AVE", "AVERAGE", "AVGREF")},
     **{word: "REF" for word in ("REFERENCE", "COMMON")},
     **{word: "LE" for word in ("A1A2", "LINKEDEARS")},
     **{word: "LM" for word in ("M1M2", "LINKEDMASTOIDS")},

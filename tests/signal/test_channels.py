@@ -1,0 +1,475 @@
+"""Labels become the channels that a model knows, and what is left out is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mne_labram.signal.channels import map_channels, vocabulary_rows
+from mne_labram.signal.contract import ContractError
+from mne_labram.signal.positions import electrode_positions, positions_from_chs
+from mne_labram.signal.template import canonical_electrode, montage_in_head_frame, template_positions
+from mne_labram.signal.vocabulary import DOUBLE_BANANA, LABRAM_CHANNELS
+
+PARASAGITTAL = LABRAM_CHANNELS[128:]
+TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T3 C3 Cz C4 T4 T5 P3 Pz P4 T6 O1 O2".split()
+UPPER_TEN_TWENTY = [name.upper() for name in TEN_TWENTY]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# rows of the table
+
+
+def test_the_table_is_the_official_one():
+    assert vocabulary_rows(LABRAM_CHANNELS[:128]) == list(range(1, 129))
+
+
+@pytest.mark.parametrize("name", PARASAGITTAL)
+def test_parasagittal_pairs_have_no_row(name: str):
+    with pytest.raises(ValueError, match=f"'{name}': no row in the official table; use spatial='coordinates'"):
+        vocabulary_rows(["FP1", name])
+
+
+def test_old_names_have_rows_of_their_own():
+    assert vocabulary_rows(["T3", "T7"]) == [LABRAM_CHANNELS.index("T3") + 1, LABRAM_CHANNELS.index("T7") + 1]
+
+
+def test_old_names_of_a_pair_give_the_row_of_the_new_ones():
+    new = ["F7-T7", "T7-P7", "P7-O1", "F8-T8", "T8-P8", "P8-O2"]
+    assert vocabulary_rows(["F7-T3", "T3-T5", "T5-O1", "F8-T4", "T4-T6", "T6-O2"]) == vocabulary_rows(new)
+    assert vocabulary_rows(["T3-P7"]) == vocabulary_rows(["T7-P7"])
+
+
+def test_bad_names_are_named():
+    with pytest.raises(ValueError, match=r"'E12', 'ECG': no name"):
+        vocabulary_rows(["FP1", "E12", "ECG"])
+    with pytest.raises(ValueError, match="'FCC3h': no row"):
+        vocabulary_rows(["FP1", "FCC3h"])
+    with pytest.raises(ValueError, match="'T8-P8-0', 'T8-P8-1': the same channel"):
+        vocabulary_rows(["T8-P8-0", "FP1-F7", "T8-P8-1"])
+    with pytest.raises(ValueError, match="vocabulary"):
+        vocabulary_rows(["FP1"], vocabulary="gram")
+    with pytest.raises(TypeError, match="one string"):
+        vocabulary_rows("FP1")
+    assert vocabulary_rows([]) == []
+
+
+@given(st.lists(st.sampled_from(LABRAM_CHANNELS), min_size=1, max_size=20, unique=True))
+def test_no_row_is_ever_out_of_range(names: list[str]):
+    try:
+        rows = vocabulary_rows(names)
+    except ValueError:
+        assert set(names) & set(PARASAGITTAL)
+    else:
+        assert rows == [LABRAM_CHANNELS.index(name) + 1 for name in names]
+        assert max(rows) <= 128
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# by name
+
+
+@pytest.mark.parametrize("decoration", ["{}", "EEG {}-REF", "EEG {}-LE", "{}-Avg", "{}-A2", "POL {}", "{}."])
+@pytest.mark.parametrize("vocabulary", ["labram", None])
+def test_a_ten_twenty_montage_is_kept_whole(decoration: str, vocabulary: str | None):
+    labels = [decoration.format(name) for name in TEN_TWENTY]
+    found = map_channels([*labels, "ECG", "Photic"], vocabulary)
+    assert found.names == UPPER_TEN_TWENTY
+    assert found.kept == list(range(19))
+    assert found.n == 19
+    assert found.montage == "referential"
+    assert {row.how for row in found.rows} == {"exact"}
+    assert [label for label, _ in found.dropped] == ["ECG", "Photic"]
+    np.testing.assert_array_equal(found.positions, electrode_positions(TEN_TWENTY))
+    if vocabulary:
+        assert [row.row for row in found.rows] == vocabulary_rows(UPPER_TEN_TWENTY)
+
+
+def test_the_reference_is_reported():
+    assert map_channels(["Fp1-REF", "Cz-REF"]).reference == "REF"
+    assert map_channels(["Fp1-A2", "Fp2-A1", "C3-A2"]).reference == "A2/A1"
+    assert map_channels(["Fp1", "Cz"]).reference is None
+    vertex = map_channels(["Fp1-Cz", "F3-Cz", "P3-Cz"])
+    assert (vertex.montage, vertex.reference, vertex.names) == ("referential", "CZ", ["FP1", "F3", "P3"])
+
+
+def test_the_double_banana_by_rows_and_by_coordinates():
+    by_row = map_channels(DOUBLE_BANANA)
+    assert by_row.names == list(DOUBLE_BANANA[:8])
+    assert [row.row for row in by_row.rows] == list(range(121, 129))
+    reasons = dict(by_row.dropped)
+    assert set(reasons) == set(DOUBLE_BANANA[8:])
+    assert all("no row in the official table; use spatial='coordinates'" in reason for reason in reasons.values())
+
+    by_coordinates = map_channels(DOUBLE_BANANA, None)
+    assert by_coordinates.names == list(DOUBLE_BANANA)
+    assert by_coordinates.dropped == ()
+    assert all(row.row is None for row in by_coordinates.rows)
+    np.testing.assert_array_equal(by_coordinates.positions, electrode_positions(DOUBLE_BANANA))
+
+
+def test_an_old_double_banana_gets_the_new_names_of_the_rows():
+    found = map_channels(["Fp1-F7", "F7-T3", "T3-T5", "T5-O1", "Fp1-F3"])
+    assert found.names == ["FP1-F7", "F7-T7", "T7-P7", "P7-O1"]
+    assert [row.how for row in found.rows] == ["exact", "alias", "alias", "alias"]
+    assert [label for label, _ in found.dropped] == ["Fp1-F3"]
+
+
+def test_a_reversed_derivation_is_another_channel():
+    found = map_channels(["F7-FP1", "F7-T7"])
+    assert found.names == ["F7-T7"]
+    assert "FP1-F7 with the opposite sign" in dict(found.dropped)["F7-FP1"]
+    assert map_channels(["F7-FP1", "FP1-F7"], None).names == ["F7-FP1", "FP1-F7"]
+
+
+def test_of_equal_names_the_first_is_kept():
+    found = map_channels(["T8-P8-0", "F8-T8", "T8-P8-1", "EEG T8-P8"])
+    assert found.kept == [0, 1]
+    assert dict(found.dropped) == dict.fromkeys(["T8-P8-1", "EEG T8-P8"], "T8-P8 is already taken by 'T8-P8-0'")
+
+
+def test_ear_against_ear_is_dropped():
+    for vocabulary in ("labram", None):
+        found = map_channels(["Fp1", "A1", "EEG A2-A1"], vocabulary)
+        assert found.names == ["FP1", "A1"]
+        assert "reference" in dict(found.dropped)["EEG A2-A1"]
+
+
+def test_both_names_of_one_electrode_keep_their_rows():
+    assert map_channels(["T3", "T7"]).names == ["T3", "T7"]
+
+
+def test_montages_that_a_model_does_not_take_are_refused():
+    with pytest.raises(ContractError, match="bipolar .FP1-F7, F7-T7"):
+        map_channels(DOUBLE_BANANA, montages=("referential",))
+    with pytest.raises(ContractError, match="referential .Fp1"):
+        map_channels(TEN_TWENTY, montages=("bipolar",))
+    with pytest.raises(ContractError, match=r"mixes 19 referential channels .* and 1 bipolar derivations \(Fp1-F7\)"):
+        map_channels([*TEN_TWENTY, "Fp1-F7"])
+    assert map_channels([*TEN_TWENTY, "A2-A1", "ECG1-ECG2", "LOC-A2"]).n == 19
+
+
+def test_nothing_usable_is_refused():
+    with pytest.raises(ContractError, match="no EEG channels"):
+        map_channels([])
+    with pytest.raises(ContractError, match=r"None of the 3 channels can be used \(E1, E2, E3\).*match='position'"):
+        map_channels(["E1", "E2", "E3"])
+    with pytest.raises(ContractError, match="no row in the official table"):
+        map_channels(PARASAGITTAL)
+    with pytest.raises(ContractError, match="position is unknown"):
+        map_channels(["E1", "E2"], match="position", positions=np.full((2, 3), np.nan))
+    with pytest.raises(ContractError, match="numbered by the recorder"):
+        map_channels([f"A{i}" for i in range(1, 33)], None)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="match"):
+        map_channels(["Fp1"], match="nearest")
+    with pytest.raises(ValueError, match="vocabulary"):
+        map_channels(["Fp1"], "gram")
+    with pytest.raises(ValueError, match=r"shape \(1, 3\)"):
+        map_channels(["Fp1"], match="position", positions=np.zeros((2, 3)))
+    with pytest.raises(TypeError, match="string"):
+        map_channels("Fp1")
+
+
+def test_a_map_is_plain_json():
+    found = map_channels(["EEG Fp1-REF", "EEG T8-REF", "ECG"])
+    fields = json.loads(json.dumps(found.to_dict()))
+    assert fields["reference"] == "REF"
+    assert fields["kept"][0] == {"label": "EEG Fp1-REF", "name": "FP1", "row": 1, "how": "exact", "distance_mm": None}
+    assert fields["dropped"] == [{"label": "ECG", "reason": "an auxiliary channel, not EEG"}]
+
+
+LABELS = st.one_of(
+    st.sampled_from(LABRAM_CHANNELS),
+    st.sampled_from(["EEG Fp1-REF", "A3", "B7", "ECG", "E12", "-", "--0", "F7-FP1", "FCC3h", "T8-P8-0", "P3-A2", "01"]),
+    st.text(max_size=6),
+)
+
+
+@given(st.lists(LABELS, max_size=25), st.sampled_from(["labram", None]), st.booleans())
+def test_every_label_is_kept_or_dropped_once(labels: list[str], vocabulary: str | None, by_position: bool):
+    points = np.random.default_rng(len(labels)).normal(size=(len(labels), 3))
+    points *= 0.1 / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
+    points[::3] = np.nan
+    arguments = {"match": "position" if by_position else "name", "positions": points if by_position else None}
+    before = points.copy()
+    try:
+        found = map_channels(labels, vocabulary, **arguments)
+    except ContractError as error:
+        assert str(error).rstrip(".").count(". ") == 0  # one sentence
+        return
+    np.testing.assert_array_equal(points, before)
+    assert found.kept == sorted(set(found.kept))
+    assert sorted([row.label for row in found.rows] + [label for label, _ in found.dropped]) == sorted(labels)
+    assert len(set(found.names)) == found.n > 0
+    assert all(labels[row.index] == row.label for row in found.rows)
+    assert all(reason for _, reason in found.dropped)
+    assert found.positions.shape == (found.n, 6)
+    assert np.isfinite(found.positions).all()
+    if vocabulary:
+        rows = [row.row for row in found.rows]
+        assert len(set(rows)) == len(rows)
+        assert [LABRAM_CHANNELS[row - 1] for row in rows] == found.names
+        assert max(rows) <= 128
+        assert vocabulary_rows(found.names) == rows
+    else:
+        assert all(row.row is None for row in found.rows)
+    for row in found.rows:
+        assert (row.distance_mm is not None) == (row.how == "position" and vocabulary is not None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# by position
+
+
+def cap(name: str) -> tuple[list[str], np.ndarray]:
+    montage = montage_in_head_frame(name)
+    return list(montage), np.array(list(montage.values()))
+
+
+@pytest.mark.parametrize("name", ["biosemi32", "biosemi64", "easycap-M1"])
+def test_a_cap_whose_names_are_hidden_gets_them_back(name: str):
+    truth, positions = cap(name)
+    found = map_channels([f"EEG {i:03d}" for i in range(len(truth))], match="position", positions=positions)
+    modern = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+    expected = {i: modern.get(canonical_electrode(t), canonical_electrode(t)) for i, t in enumerate(truth)}
+    kept = {row.index: row for row in found.rows}
+    right = [kept[i].name == expected[i] for i in kept if expected[i] in LABRAM_CHANNELS]
+    assert len(right) >= len(truth) - 10
+    assert all(right)
+    assert all(row.how == "position" and row.distance_mm <= 16 for row in found.rows)
+
+
+# The 10-20 equivalents of the 128-channel HydroCel net (Luu & Ferree 2005, EGI).
+HYDROCEL = {
+    "E22": "FP1", "E9": "FP2", "E24": "F3", "E124": "F4", "E33": "F7", "E122": "F8", "E36": "C3", "E104": "C4",
+    "E52": "P3", "E92": "P4", "E58": "P7", "E96": "P8", "E62": "PZ", "E70": "O1", "E83": "O2",
+}  # fmt: skip
+
+
+def test_an_egi_net_gets_the_rows_of_its_equivalents():
+    info = mne.create_info([f"E{i}" for i in range(1, 129)], 100.0, "eeg").set_montage("GSN-HydroCel-128")
+    positions = positions_from_chs(info["chs"])
+    found = map_channels(info["ch_names"], match="position", positions=positions)
+    names = {row.label: row.name for row in found.rows}
+    nearby = [
+        np.linalg.norm(np.subtract(*electrode_positions([names.get(e, t), t])[:, :3])) for e, t in HYDROCEL.items()
+    ]
+    # Each of the equivalents is kept or has lost its row to a neighbour, and none is more than one site off.
+    assert max(nearby) < 0.04
+    assert np.mean([names.get(e) == t for e, t in HYDROCEL.items()]) > 0.7
+    assert 70 < found.n < 90
+    assert max(row.distance_mm for row in found.rows) <= 25
+    # Sensors on the cheeks.
+    far = dict(found.dropped)
+    assert "mm from" in far["E127"]
+    assert "mm from" in far["E126"]
+    assert any("is already taken by 'E" in reason for reason in far.values())
+
+
+def test_a_biosemi_abc_cap_is_placed_by_position_not_by_name():
+    labels, positions = cap("biosemi128")
+    assert labels[:3] == ["A1", "A2", "A3"]
+    found = map_channels(labels, match="position", positions=positions)
+    assert found.rows[0].label == "A1"
+    assert found.rows[0].name == "CZ"
+    assert all(row.how == "position" for row in found.rows)
+    assert not {"A1", "A2"} & set(found.names)
+    assert found.n > 60
+    # Without a vocabulary all have their own coordinates, under names that no electrode has.
+    free = map_channels(labels, None, positions=positions)
+    assert free.n == 128
+    assert free.names[0] == "cap A1"
+    with pytest.raises(ValueError, match="cap A1"):
+        electrode_positions(free.names)
+    # On the template's head, and both ends the same.
+    np.testing.assert_array_equal(free.positions[:, :3], free.positions[:, 3:])
+    assert np.linalg.norm(free.positions[0, :3] - template_positions()["CZ"]) < 0.012
+
+
+def test_names_go_before_positions_and_a_site_is_used_once():
+    sites = template_positions()
+    labels = ["E1", "T3", "E2", "E3", "Cz"]
+    near_t7, near_c3 = sites["T7"] + [0, 0.004, 0], sites["C3"] + [0, 0.003, 0]
+    positions = np.array([near_t7, sites["T7"], near_c3, sites["C3"] + [0, 0.008, 0], [0, 0, 0]])
+    found = map_channels(labels, match="position", positions=positions)
+    assert [(row.label, row.name, row.how) for row in found.rows] == [
+        ("T3", "T3", "exact"),
+        ("E2", "C3", "position"),
+        ("Cz", "CZ", "exact"),
+    ]
+    assert "already taken by 'T3'" in dict(found.dropped)["E1"]
+    assert "already taken by 'E2'" in dict(found.dropped)["E3"]
+
+
+def test_auxiliary_channels_get_no_row_by_position():
+    sites = template_positions()
+    found = map_channels(["EOG1", "E1"], match="position", positions=np.array([sites["FPZ"], sites["OZ"]]))
+    assert [row.label for row in found.rows] == ["E1"]
+
+
+def test_the_farthest_distance_is_an_argument():
+    labels, positions = cap("easycap-M10")
+    found = map_channels(labels, match="position", positions=positions)
+    strict = map_channels(labels, match="position", positions=positions, max_distance=0.01)
+    assert {row.label for row in strict.rows} < {row.label for row in found.rows}
+    assert max(row.distance_mm for row in strict.rows) <= 10
+    assert np.median([row.distance_mm for row in found.rows]) < 13
+
+
+def test_a_ten_five_electrode_without_a_row_has_the_templates_position():
+    assert [label for label, _ in map_channels(["Cz", "FFC3h", "AFp1"]).dropped] == ["FFC3h", "AFp1"]
+    found = map_channels(["Cz", "FFC3h"], match="position")
+    assert found.rows[1].name in ("F3", "FC3", "F1", "FC1")
+    assert 5 < found.rows[1].distance_mm < 25
+
+
+def test_positions_are_offered_where_they_would_help():
+    sites = template_positions()
+    positions = np.array([sites["CZ"], sites["OZ"], [np.nan] * 3])
+    reasons = dict(map_channels(["Cz", "E1", "E2"], positions=positions).dropped)
+    assert "match='position'" in reasons["E1"]
+    assert "match='position'" not in reasons["E2"]
+
+
+def test_a_foreign_name_is_no_derivation():
+    positions = np.tile(template_positions()["OZ"], (3, 1))
+    for vocabulary in ("labram", None):
+        found = map_channels(["FP1-F7", "F7-T7", "E1"], vocabulary, match="position", positions=positions)
+        assert found.names == ["FP1-F7", "F7-T7"]
+    with pytest.raises(ContractError):
+        map_channels(["E1", "E2", "E3"], None, positions=positions, montages=("bipolar",))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# real recordings
+
+
+def read(path: Path) -> tuple[list[str], np.ndarray]:
+    """EEG labels and positions of a recording."""
+    with mne.utils.use_log_level("ERROR"):
+        if path.name.endswith("-epo.fif"):
+            info = mne.read_epochs(path).info
+        else:
+            info = mne.io.read_raw(path).info
+    picks = mne.pick_types(info, eeg=True, exclude=())
+    chs = [info["chs"][pick] for pick in picks]
+    return [ch["ch_name"] for ch in chs], positions_from_chs(chs)
+
+
+def uppers(text: str) -> list[str]:
+    return text.upper().split()
+
+
+NIHON_KOHDEN = uppers("Fp2 Fp1 F4 F3 C4 C3 P4 P3 O2 O1 F8 F7 T4 T3 T6 T5 Fz Cz Pz A2 A1")
+REFERENTIAL = {
+    "clinical_formats/brainvision/test.vhdr": (
+        uppers("FP1 FP2 F3 F4 C3 C4 P3 P4 O1 O2 F7 F8 P7 P8 Fz FCz Cz CPz Pz POz FC1 FC2 CP1 CP2 FC5 FC6"),
+        set(),
+        None,
+    ),
+    "clinical_formats/edf/eeglab_test.edf": (
+        uppers("Fp1 Fp2 T3 T4 T5 T6 F7 F8 F3 F4 C3 C4 P3 P4 O1 O2"),
+        set(),
+        None,
+    ),
+    "clinical_formats/eeglab_set/eeglab_data.set": (
+        uppers(
+            "FPz F3 Fz F4 FC5 FC1 FC2 FC6 T7 C3 C4 Cz T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2"
+        ),
+        {"EOG1", "EOG2"},
+        None,
+    ),
+    "clinical_formats/nihon_kohden/MB0400FU.EEG": (NIHON_KOHDEN, {"E"}, None),
+    "clinical_formats/nihon_kohden/MB0400FU.EDF": (NIHON_KOHDEN, {"POL E", "POL X1", "POL $A2", "POL $A1"}, "REF"),
+    "eegmat/Subject00_1.edf": (
+        uppers("Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz"),
+        {"EEG A2-A1", "ECG ECG"},
+        None,
+    ),
+    "eegmmidb/S001R01.edf": (
+        uppers(
+            "FC5 FC3 FC1 FCz FC2 FC4 FC6 C5 C3 C1 Cz C2 C4 C6 CP5 CP3 CP1 CPz CP2 CP4 CP6 FP1 FPz FP2 AF7 AF3 AFz AF4 "
+            "AF8 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FT8 T7 T8 T9 T10 TP7 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 "
+            "PO8 O1 Oz O2 Iz"
+        ),
+        set(),
+        None,
+    ),
+    "mi_openbci/S02_S1R0_raw.fif": (uppers("Pz Cz T6 T4 F8 P4 C4 F4 Fz T5 T3 F7 P3 C3 F3"), set(), None),
+    "uci_eeg/co2a0000364-epo.fif": (
+        uppers(
+            "Fp1 Fp2 F7 F8 AF1 AF2 Fz F4 F3 FC6 FC5 FC2 FC1 T8 T7 Cz C3 C4 CP5 CP6 CP1 CP2 P3 P4 Pz P8 P7 PO2 PO1 O2 "
+            "O1 AF7 AF8 F5 F6 FT7 FT8 Fpz FC4 FC3 C6 C5 F2 F1 TP8 TP7 AFz CP3 CP4 P5 P6 C1 C2 PO7 PO8 FCz POz Oz P2 "
+            "P1 CPz"
+        ),
+        set(),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("fname", REFERENTIAL)
+def test_real_referential_recordings(shared_data: Path, fname: str):
+    names, dropped, reference = REFERENTIAL[fname]
+    labels, positions = read(shared_data / fname)
+    for vocabulary, match in (("labram", "name"), ("labram", "position"), (None, "name")):
+        found = map_channels(labels, vocabulary, match=match, positions=positions)
+        assert found.names == names
+        assert {label for label, _ in found.dropped} == dropped
+        assert found.montage == "referential"
+        assert found.reference == reference
+        assert {row.how for row in found.rows} == {"exact"}
+
+
+def test_real_bipolar_recording(shared_data: Path):
+    labels, positions = read(shared_data / "chbmit" / "chb01_03_ictal.edf")
+    assert len(labels) == 23
+    found = map_channels(labels, positions=positions)
+    assert found.montage == "bipolar"
+    assert sorted(found.names) == sorted(LABRAM_CHANNELS[120:128])
+    reasons = dict(found.dropped)
+    assert set(PARASAGITTAL) < set(reasons)
+    assert "T7-P7 with the opposite sign" in reasons["P7-T7"]
+    assert "already taken by 'T8-P8-0'" in reasons["T8-P8-1"]
+    assert {"FZ-CZ", "CZ-PZ", "T7-FT9", "FT9-FT10", "FT10-T8"} < set(reasons)
+    free = map_channels(labels, None)
+    assert free.n == 22
+    assert set(DOUBLE_BANANA) < set(free.names)
+    assert [label for label, _ in free.dropped] == ["T8-P8-1"]
+
+
+@pytest.mark.parametrize(("fname", "n"), [("biosemi_bdf/eeglab_test.bdf", 16), ("edf/test.edf", 138)])
+@pytest.mark.parametrize("vocabulary", ["labram", None])
+def test_real_biosemi_recordings_are_refused_without_positions(
+    shared_data: Path, fname: str, n: int, vocabulary: str | None
+):
+    labels, positions = read(shared_data / "clinical_formats" / fname)
+    for match in ("name", "position"):
+        with pytest.raises(ContractError, match=f"None of the {n} channels.*numbered by the recorder"):
+            map_channels(labels, vocabulary, match=match, positions=positions)
+
+
+def test_a_real_biosemi_recording_with_a_montage_is_placed(shared_data: Path):
+    raw = mne.io.read_raw(shared_data / "clinical_formats" / "biosemi_bdf" / "eeglab_test.bdf", verbose="ERROR")
+    raw.pick("eeg").set_montage("biosemi128")
+    found = map_channels(raw.ch_names, match="position", positions=positions_from_chs(raw.info["chs"]))
+    assert found.names[0] == "CZ"
+    assert all(row.how == "position" for row in found.rows)
+    assert found.n + len(found.dropped) == 16
+
+
+@pytest.mark.parametrize("folder", ["eegmat", "eegmmidb", "mi_openbci", "uci_eeg", "chbmit"])
+def test_all_files_of_a_real_data_set_agree(shared_data: Path, folder: str):
+    files = sorted(path for path in (shared_data / folder).iterdir() if path.suffix in (".edf", ".fif"))
+    assert len(files) >= 5
+    names = {tuple(map_channels(read(path)[0]).names) for path in files}
+    assert len(names) == 1

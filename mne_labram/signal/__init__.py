@@ -1,7 +1,7 @@
 """What a model may be fed: units, channel names, reference, band, rate, gaps (numpy, scipy and MNE; no torch).
 
-The two functions users call, :func:`mne_labram.conform` and :func:`mne_labram.check`, are exported by the package itself:
-here their names belong to the modules that define them.
+The two functions users call, :func:`mne_labram.conform` and :func:`mne_labram.check`, are exported by the package
+itself: here their names belong to the modules that define them.
 """
 
 from mne_labram.signal.blocks import Block, ConformPlan

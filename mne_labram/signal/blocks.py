@@ -12,8 +12,10 @@ from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.filtering import FilterChain
 from mne_labram.signal.quality import QualityThresholds, SecondQuality, second_edges, unusable_seconds
 from mne_labram.signal.report import ConformReport
+from mne_labram.signal.seams import FileGap
+from mne_labram.signal.source import EdfPart, RawSource
 
-__all__ = ["Block", "ConformPlan", "RawSource"]
+__all__ = ["Block", "ConformPlan"]
 
 #: Bytes of one filtered block inside the stream.
 _BLOCK_BYTES = 64 * 2**20
@@ -39,31 +41,6 @@ class Block:
 
 
 @dataclass
-class RawSource:
-    """Channels of a Raw in µV.
-
-    Attributes
-    ----------
-    raw : mne.io.BaseRaw
-        The recording; never modified.
-    picks : list of int
-        Its channels.
-    factor : float
-        Microvolts per number.
-    """
-
-    raw: mne.io.BaseRaw
-    picks: list[int]
-    factor: float
-
-    def __call__(self, start: int, stop: int) -> np.ndarray:
-        """Return samples ``start..stop-1`` as a new array, shape (n_chans, stop - start)."""
-        data = self.raw.get_data(picks=self.picks, start=start, stop=stop, verbose="ERROR")
-        data *= self.factor
-        return data
-
-
-@dataclass
 class ConformPlan:
     """How a continuous recording becomes what a contract asks. Made by :func:`~mne_labram.signal.conform.plan_conform`.
 
@@ -81,10 +58,19 @@ class ConformPlan:
         Channels kept, in order.
     constants : ndarray, shape (n_chans,)
         Value in µV that stands for an absent sample, and is subtracted where there is a high-pass.
+    limits : ndarray, shape (n_chans, 2)
+        Lowest and highest value in µV that can be recorded, NaN where not known.
+    thresholds : QualityThresholds
+        What counts as unusable.
+    gaps : list of FileGap
+        Gaps of an EDF+D file.
+    parts : list of EdfPart
+        EDF files behind the recording.
     seams : list of int
-        Source samples at which a new segment begins; nothing is filtered across.
-    annotated : list of (int, int, ndarray of bool)
-        First and last sample (exclusive) that an annotation calls bad, and the channels it concerns.
+        Source samples at which a new segment begins; nothing is filtered across, and the seconds on either side are
+        unusable.
+    annotated : list of (float, float, ndarray of bool)
+        Start and end in seconds of what an annotation calls bad, and the channels it concerns.
     """
 
     raw: mne.io.BaseRaw
@@ -95,9 +81,10 @@ class ConformPlan:
     constants: np.ndarray
     limits: np.ndarray
     thresholds: QualityThresholds
+    gaps: list[FileGap] = field(default_factory=list)
+    parts: list[EdfPart] = field(default_factory=list)
     seams: list[int] = field(default_factory=list)
-    gap_samples: list[int] = field(default_factory=list)
-    annotated: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    annotated: list[tuple[float, float, np.ndarray]] = field(default_factory=list)
 
     @property
     def ch_names(self) -> list[str]:
@@ -112,7 +99,7 @@ class ConformPlan:
     @property
     def n_times(self) -> int:
         """Samples at the contract's rate."""
-        return self.chain.n_out(self.raw.n_times)
+        return self.chain.n_out(self.source.n_times)
 
     @property
     def montage(self) -> str:
@@ -173,7 +160,7 @@ class ConformPlan:
         return data
 
     def _segments(self, tracker: SecondQuality) -> Iterator[np.ndarray]:
-        n_in = self.raw.n_times
+        n_in = self.source.n_times
         block = max(4096, int(_BLOCK_BYTES / 8 / max(1, len(self.constants))))
         bounds = [0, *self.seams, n_in]
         for a, b in zip(bounds[:-1], bounds[1:], strict=True):
@@ -195,14 +182,14 @@ class ConformPlan:
         report.reasons = {}
         report.unusable = np.zeros(self.n_seconds, dtype=bool)
         limits = self.limits - self.constants[:, None]
-        return SecondQuality(len(self.constants), self.raw.info["sfreq"], self.raw.n_times, limits, self.thresholds)
+        return SecondQuality(len(self.constants), self.source.sfreq, self.source.n_times, limits, self.thresholds)
 
     def _judge_until(self, tracker: SecondQuality, last: int) -> None:
         last = min(last, self.n_seconds)
         step = max(1, int(4 * tracker.sfreq))
         while tracker.n_done < min(last, tracker.n_seconds):
             a = tracker.end
-            self._read(tracker, a, min(a + step, self.raw.n_times))
+            self._read(tracker, a, min(a + step, self.source.n_times))
         first = self.report.decided
         if last <= first:
             return
@@ -214,10 +201,10 @@ class ConformPlan:
             "annotated": self._annotated_seconds(first, found),
         }
         share = self.thresholds.bad_share
-        gap = self._gap_seconds(first, found)
-        bad = gap | unusable_seconds(list(masks.values()), share)
+        seam = self._seam_seconds(first, found)
+        bad = seam | unusable_seconds(list(masks.values()), share)
         reasons = self.report.reasons
-        for reason, seconds in (("in a gap", gap), *((r, m.mean(axis=1) > share) for r, m in masks.items())):
+        for reason, seconds in (("at a seam", seam), *((r, m.mean(axis=1) > share) for r, m in masks.items())):
             if seconds.any():
                 reasons[f"s {reason}"] = reasons.get(f"s {reason}", 0) + int(seconds.sum())
         for channel, name in enumerate(self.ch_names):
@@ -231,18 +218,17 @@ class ConformPlan:
 
     def _annotated_seconds(self, first: int, last: int) -> np.ndarray:
         out = np.zeros((last - first, len(self.constants)), dtype=bool)
-        sfreq = self.raw.info["sfreq"]
         for start, stop, channels in self.annotated:
-            a, b = int(start / sfreq), int(np.ceil(max(stop, start + 1) / sfreq - 1e-9))
+            a = int(np.floor(start + 1e-6))
+            b = max(int(np.ceil(stop - 1e-6)), a + 1)
             out[max(0, a - first) : max(0, b - first)] |= channels
         return out
 
-    def _gap_seconds(self, first: int, last: int) -> np.ndarray:
+    def _seam_seconds(self, first: int, last: int) -> np.ndarray:
         out = np.zeros(last - first, dtype=bool)
-        sfreq = self.raw.info["sfreq"]
-        for sample in self.gap_samples:
+        for sample in self.seams:
             for each in (sample - 1, sample):
-                second = int(each / sfreq) - first
+                second = int(each / self.source.sfreq) - first
                 if 0 <= second < len(out):
                     out[second] = True
         return out

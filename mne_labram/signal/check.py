@@ -10,11 +10,12 @@ from typing import Any
 import mne
 from mne.utils import verbose
 
-from mne_labram.signal.conform import inspect_raw
 from mne_labram.signal.conform_epochs import inspect_epochs
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
+from mne_labram.signal.inspection import no_usable_second
 from mne_labram.signal.opening import open_recording
 from mne_labram.signal.quality import QualityThresholds
+from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
 
 __all__ = ["CheckReport", "check"]
@@ -114,7 +115,10 @@ def check(
                 plan.judge()
         else:
             _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, collect=True, **common)
-        result = CheckReport(inspector.report, inspector.problems)
+        report = inspector.report
+        if not inspector.problems and len(report.unusable) and report.unusable.all():
+            inspector.problems.append(no_usable_second(report))
+        result = CheckReport(report, inspector.problems)
     if print_report:
         print(result)  # noqa: T201
     return result

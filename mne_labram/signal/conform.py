@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import mne
 import numpy as np
 from mne.utils import logger, verbose
 
-from mne_labram.signal.blocks import Block, ConformPlan, RawSource
+from mne_labram.signal.blocks import Block, ConformPlan
 from mne_labram.signal.conform_epochs import conform_array, conform_epochs, conform_epochs_array
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
-from mne_labram.signal.edf import EdfHeader, Gap, find_gaps, read_edf_header
-from mne_labram.signal.inspection import Inspector, check_line_freq, describe_source
+from mne_labram.signal.inspection import no_usable_second
 from mne_labram.signal.montage import conformed_info
 from mne_labram.signal.opening import open_recording
-from mne_labram.signal.probe import take_probe
-from mne_labram.signal.quality import QualityThresholds, SecondQuality
+from mne_labram.signal.quality import QualityThresholds
+from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
-from mne_labram.signal.units import unit_factor
+from mne_labram.signal.seams import annotations_in_data_time
 
 __all__ = [
     "Block",
@@ -32,8 +30,6 @@ __all__ = [
     "open_recording",
     "plan_conform",
 ]
-
-_EDF_SUFFIXES = (".edf", ".bdf", ".rec")
 
 
 @verbose
@@ -115,6 +111,8 @@ def conform(
     data = np.empty((len(plan.ch_names), plan.n_times))
     for block in plan.iter_blocks():
         np.multiply(block.data, 1e-6, out=data[:, block.start : block.start + block.data.shape[1]])
+    if plan.report.unusable.all():
+        raise ContractError(no_usable_second(plan.report))
     info = conformed_info(inst.info, plan.report, contract)
     out = mne.io.RawArray(data, info, first_samp=int(round(inst.first_time * contract.sfreq)), verbose="ERROR")
     _copy_annotations(inst, out, plan)
@@ -123,18 +121,26 @@ def conform(
 
 def _copy_annotations(raw: mne.io.BaseRaw, out: mne.io.BaseRaw, plan: ConformPlan) -> None:
     annotations = raw.annotations.copy()
-    # Channel-specific annotations name channels as the source does; those dropped leave the annotation behind.
+    start = raw.first_time if annotations.orig_time is not None else 0.0
+    if plan.gaps:
+        annotations, note = annotations_in_data_time(raw, annotations, plan.parts, plan.gaps)
+        plan.report.notes.append(note)
+        for gap in plan.gaps:
+            annotations.append(gap.onset + start, 0.0, "BAD_gap", extras=[{"missing_seconds": gap.missing}])
+    # Annotations of single channels name them as the source does; a channel that was dropped takes its own along.
     names = {row.label: row.name for row in plan.report.channel_map.rows}
-    if len(annotations) and any(annotations.ch_names):
-        annotations.ch_names = np.array(
-            [tuple(names[each] for each in some if each in names) for some in annotations.ch_names] + [()], dtype=object
-        )[:-1]
-    if plan.gap_samples:
-        start = raw.first_time if raw.info["meas_date"] is not None else 0.0
-        onsets = [sample / raw.info["sfreq"] + start for sample in plan.gap_samples]
-        annotations.append(onsets, [0.0] * len(onsets), ["BAD_gap"] * len(onsets))
-    with mne.utils.use_log_level("ERROR"):
-        out.set_annotations(annotations, emit_warning=False)
+    renamed = [tuple(names[each] for each in some if each in names) for some in annotations.ch_names]
+    keep = [bool(new) or not old for old, new in zip(annotations.ch_names, renamed, strict=True)]
+    if any(annotations.ch_names):
+        annotations = mne.Annotations(
+            annotations.onset[keep],
+            annotations.duration[keep],
+            annotations.description[keep],
+            annotations.orig_time,
+            ch_names=[new for new, kept in zip(renamed, keep, strict=True) if kept],
+            extras=annotations[np.flatnonzero(keep)].extras,
+        )
+    out.set_annotations(annotations, emit_warning=False, verbose="ERROR")
 
 
 @verbose
@@ -193,204 +199,3 @@ def plan_conform(
     for text in plan.report.warnings:
         logger.info(text)
     return plan
-
-
-def inspect_raw(
-    raw: mne.io.BaseRaw | str | os.PathLike[str],
-    contract: SignalContract,
-    *,
-    match: str = "name",
-    assume_unit: str | None = None,
-    line_freq: float | None = None,
-    gaps: str = "raise",
-    ch_names: Sequence[str] | None = None,
-    keep_bads: bool = False,
-    reject_by_annotation: bool = True,
-    thresholds: QualityThresholds | None = None,
-    reading_notes: Sequence[str] = (),
-) -> tuple[ConformPlan | None, Inspector]:
-    """Return the plan (``None`` where there can be none) and the inspector that holds report and problems."""
-    report = ConformReport(kind="raw")
-    notes = list(reading_notes)
-    raw = open_recording(raw, notes=notes)
-    if not isinstance(raw, mne.io.BaseRaw):
-        raise TypeError(f"A continuous recording is needed, got {type(raw).__name__}.")
-    check_line_freq(line_freq)
-    factor = unit_factor(assume_unit, "V")
-    if gaps not in ("raise", "split"):
-        raise ValueError(f"gaps must be 'raise' or 'split', got {gaps!r}.")
-    thresholds = QualityThresholds() if thresholds is None else thresholds
-    inspector = Inspector(contract, report)
-    sfreq = float(raw.info["sfreq"])
-    report.source, report.n_seconds = describe_source(raw), raw.n_times / sfreq
-    report.sfreq_in = sfreq
-    report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
-    report.warnings += [f"While reading: {text}" for text in notes]
-    chain = inspector.design(sfreq, None)
-    inspector.too_short(chain.n_out(raw.n_times))
-    header = _edf_header(raw)
-    found_gaps = _gap_samples(raw, header, gaps, inspector)
-    if header is not None:
-        _unit_notes(header, raw, inspector, assume_unit)
-    picks, dropped = inspector.pick_eeg(raw.info, keep_bads)
-    if not picks:
-        return None, inspector
-    probe = take_probe(RawSource(raw, picks, factor), raw.n_times, sfreq)
-    dead = _dead_channels(raw, picks, factor, probe.quiet(thresholds.flat_uv), probe.whole, thresholds)
-    labels = [raw.ch_names[i] for i in picks]
-    dropped += [(labels[i], "flat or missing throughout") for i in np.flatnonzero(dead)]
-    alive = np.flatnonzero(~dead)
-    if not len(alive):
-        inspector.judge_amplitude(np.zeros(1), factor=factor, vouched=False, what="The recording")
-        return None, inspector
-    channel_map = inspector.map_names(
-        [labels[i] for i in alive], dropped, match=match, chs=[raw.info["chs"][picks[i]] for i in alive]
-    )
-    chosen = alive if channel_map is None else alive[channel_map.kept]
-    broken = inspector.judge_amplitude(
-        probe.amplitude[chosen], factor=factor, vouched=assume_unit is not None, what="The recording"
-    )
-    if broken.any():
-        gone = chosen[broken]
-        dropped += [(labels[i], f"median amplitude {probe.amplitude[i]:.3g} µV, far from the others'") for i in gone]
-        alive = np.setdiff1d(alive, gone)
-        channel_map = inspector.map_names(
-            [labels[i] for i in alive], dropped, match=match, chs=[raw.info["chs"][picks[i]] for i in alive]
-        )
-    if channel_map is not None:
-        channel_map = inspector.restrict(channel_map, ch_names)
-    inspector.source_band(raw.info)
-    line = inspector.find_line_freq(line_freq, raw.info["line_freq"], probe)
-    report.warnings = list(dict.fromkeys(report.warnings))
-    if channel_map is None:
-        return None, inspector
-    n_warnings = len(report.warnings)
-    chain = inspector.design(sfreq, line)
-    del report.warnings[n_warnings:]
-    kept = alive[channel_map.kept]
-    # The map speaks of the labels it was given; in the report, indices are the recording's.
-    channel_map = replace(
-        channel_map,
-        rows=tuple(replace(row, index=picks[i]) for row, i in zip(channel_map.rows, kept, strict=True)),
-    )
-    report.channel_map, report.montage = channel_map, channel_map.montage
-    report.reference = inspector.reference(channel_map)
-    if raw.info["projs"]:
-        report.warnings.append("Projections in the recording were not applied.")
-    source = RawSource(raw, [picks[i] for i in kept], factor)
-    limits = _physical_limits(header, raw, source.picks, factor)
-    plan = ConformPlan(
-        raw=raw,
-        contract=contract,
-        report=report,
-        chain=chain,
-        source=source,
-        constants=probe.constants[kept],
-        limits=limits,
-        thresholds=thresholds,
-        seams=sorted(set(found_gaps)),
-        gap_samples=found_gaps,
-    )
-    if reject_by_annotation:
-        plan.annotated = _bad_annotations(raw, source.picks)
-    plan.report.unusable = np.zeros(plan.n_seconds, dtype=bool)
-    return plan, inspector
-
-
-def _edf_header(raw: mne.io.BaseRaw) -> EdfHeader | None:
-    """Return the header of the one EDF or BDF file a Raw was read from."""
-    names = [name for name in raw.filenames if name is not None]
-    if len(names) != 1 or names[0].suffix.lower() not in _EDF_SUFFIXES or not names[0].is_file():
-        return None
-    return read_edf_header(names[0])
-
-
-def _gap_samples(raw: mne.io.BaseRaw, header: EdfHeader | None, gaps: str, inspector: Inspector) -> list[int]:
-    if header is None:
-        return []
-    try:
-        found: list[Gap] = find_gaps(header)
-    except ContractError as error:
-        inspector.problems.append(str(error))
-        return []
-    sfreq, first = raw.info["sfreq"], raw.first_samp
-    inside = [(gap, int(round(gap.onset * sfreq)) - first) for gap in found]
-    inside = [(gap, sample) for gap, sample in inside if 0 < sample < raw.n_times]
-    inspector.report.gaps = [{"onset": sample / sfreq, "missing": gap.missing} for gap, sample in inside]
-    if inside and gaps == "raise":
-        gap = inside[0][0]
-        inspector.problems.append(
-            f"{header.path.name} is discontinuous: {gap.missing:g} s are missing after {gap.onset:g} s of data"
-            + (f" (the first of {len(inside)} gaps)" if len(inside) > 1 else "")
-            + "; pass gaps='split' to treat the parts separately."
-        )
-    return [sample for _, sample in inside]
-
-
-def _unit_notes(header: EdfHeader, raw: mne.io.BaseRaw, inspector: Inspector, assume_unit: str | None) -> None:
-    from mne_labram.signal.edf import MNE_UNITS
-
-    odd: dict[str, list[str]] = {}
-    for name in raw.ch_names:
-        signal = header.signal_index(name)
-        if signal is not None and header.units[signal] not in MNE_UNITS:
-            odd.setdefault(header.units[signal], []).append(name)
-    for unit, names in odd.items():
-        if len(names) > len(raw.ch_names) / 2:
-            inspector.report.warnings.append(
-                f"The file gives the unit {unit!r} for {len(names)} channels, which MNE takes for volts."
-            )
-
-
-def _physical_limits(header: EdfHeader | None, raw: mne.io.BaseRaw, picks: Sequence[int], factor: float) -> np.ndarray:
-    limits = np.full((len(picks), 2), np.nan)
-    if header is None:
-        return limits
-    for row, pick in zip(limits, picks, strict=True):
-        signal = header.signal_index(raw.ch_names[pick])
-        if signal is not None:
-            low, high, quantum = header.limits_in_volts(signal)
-            row[:] = (low + quantum / 2) * factor, (high - quantum / 2) * factor
-    return limits
-
-
-def _dead_channels(
-    raw: mne.io.BaseRaw,
-    picks: Sequence[int],
-    factor: float,
-    suspects: np.ndarray,
-    whole: bool,
-    thresholds: QualityThresholds,
-) -> np.ndarray:
-    """Return which suspects are dead; where the data are in memory every second is looked at."""
-    if whole or not raw.preload or not suspects.any():
-        return suspects
-    dead = suspects.copy()
-    for i in np.flatnonzero(suspects):
-        quality = SecondQuality(1, raw.info["sfreq"], raw.n_times, None, thresholds)
-        source = RawSource(raw, [picks[i]], factor)
-        step = int(60 * raw.info["sfreq"])
-        for start in range(0, raw.n_times, step):
-            quality.feed(start, source(start, min(start + step, raw.n_times)))
-        dead[i] = bool((quality.flat | quality.missing).all())
-    return dead
-
-
-def _bad_annotations(raw: mne.io.BaseRaw, picks: Sequence[int]) -> list[tuple[int, int, np.ndarray]]:
-    start = raw.first_time if raw.annotations.orig_time is not None else 0.0
-    out = []
-    for onset, duration, description, names in zip(
-        raw.annotations.onset,
-        raw.annotations.duration,
-        raw.annotations.description,
-        raw.annotations.ch_names,
-        strict=True,
-    ):
-        if not description.upper().startswith(("BAD", "EDGE")):
-            continue
-        channels = np.array([not names or raw.ch_names[pick] in names for pick in picks])
-        first = int(np.floor((onset - start) * raw.info["sfreq"] + 1e-6))
-        last = int(np.ceil((onset - start + duration) * raw.info["sfreq"] - 1e-6))
-        if channels.any() and last >= 0 and first < raw.n_times:
-            out.append((max(0, first), min(max(last, first + 1), raw.n_times), channels))
-    return out

@@ -11,7 +11,7 @@ import numpy as np
 from mne.utils import verbose
 
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
-from mne_labram.signal.inspection import Inspector, check_line_freq, describe_source
+from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq, describe_source
 from mne_labram.signal.montage import conformed_info
 from mne_labram.signal.opening import open_recording
 from mne_labram.signal.probe import probe_of
@@ -250,7 +250,7 @@ def inspect_epochs(
     average = isinstance(inst, mne.Evoked)
     report = ConformReport(kind="evoked" if average else "epochs", source=describe_source(inst))
     inspector = Inspector(contract, report)
-    report.warnings += [f"While reading: {text}" for text in notes]
+    report.notes += [f"While reading: {text}" for text in notes]
     factor = unit_factor(assume_unit, "V")
     report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
     picks, dropped = inspector.pick_eeg(inst.info, keep_bads)
@@ -260,9 +260,8 @@ def inspect_epochs(
         if not collect:
             inspector.raise_first()
         return None, inspector, inst
-    inspector.source_band(inst.info)
-    if inst.info["projs"]:
-        report.warnings.append("Projections in the recording were not applied.")
+    inspector.band_warnings(inst.info["highpass"], inst.info["lowpass"], inst.info["sfreq"])
+    inspector.projections(inst.info)
     x = inst.get_data(picks=picks)[None] if average else inst.get_data(picks=picks, copy=True, verbose="ERROR")
     data = _conform_windows(
         x,
@@ -317,21 +316,19 @@ def _conform_windows(
         return None
     which = np.unique(np.linspace(0, n_epochs - 1, min(_N_PROBED, n_epochs)).round().astype(int))
     probe = probe_of([np.asarray(x[i], dtype=np.float64) * factor for i in which], sfreq, len(which) == n_epochs)
-    dead = probe.quiet(thresholds.flat_uv)
-    dropped = dropped + [(labels[i], "flat or missing throughout") for i in np.flatnonzero(dead)]
+    dead = probe.quiet(thresholds)
+    dropped = dropped + [(labels[i], FLAT) for i in np.flatnonzero(dead)]
     chosen = np.flatnonzero(~dead)
-    channel_map = None
-    if len(chosen):
-        channel_map = inspector.map_channels_of(labels, chosen, dropped, match=match, chs=chs)
+    channel_map = inspector.map_channels_of(labels, chosen, dropped, match=match, chs=chs) if len(chosen) else None
     rows = chosen if channel_map is None else chosen[channel_map.kept]
-    broken = inspector.judge_amplitude(
-        probe.amplitude[rows] if len(rows) else np.zeros(1), factor=factor, vouched=vouched, what=what
-    )
+    # Numbers in a wrong unit can look flat, so the unit is judged first, on whatever moves.
+    judged = rows if len(rows) else np.arange(len(dead))
+    broken = inspector.judge_amplitude(probe.amplitude[judged], factor=factor, vouched=vouched, what=what)
+    if not len(chosen) and not inspector.unit_refused:
+        inspector.problems.append(inspector.all_flat(len(dead), thresholds))
     if channel_map is not None and broken.any():
         gone = rows[broken]
-        dropped = dropped + [
-            (labels[i], f"median amplitude {probe.amplitude[i]:.3g} µV, far from the others'") for i in gone
-        ]
+        dropped = dropped + [(labels[i], BROKEN) for i in gone]
         chosen = np.setdiff1d(chosen, gone)
         channel_map = inspector.map_channels_of(labels, chosen, dropped, match=match, chs=chs)
     if channel_map is not None:
@@ -360,20 +357,16 @@ def _filter_windows(
 ) -> np.ndarray:
     contract, report = inspector.contract, inspector.report
     n_epochs, _, n_times = x.shape
-    n_warnings = len(report.warnings)
     already = contract.l_freq is not None and high_passed >= contract.l_freq
     long_enough = contract.l_freq is not None and n_times / sfreq >= 1 / (2 * contract.l_freq)
     chain = inspector.design(sfreq, line, high_pass=long_enough and not already)
     if chain.notch_freqs and chain.n_out(n_times) < inspector.notch_samples:
-        chain = inspector.design(sfreq, line, high_pass=long_enough and not already, notch=False)
-        n_warnings += 1
-        report.warnings.insert(
-            n_warnings - 1,
+        chain = inspector.design(sfreq, None, high_pass=long_enough and not already)
+        report.notch += ", left out"
+        report.warnings.append(
             f"Epochs of {report.n_seconds:.3g} s are too short for a notch at {line:g} Hz, which was left out; filter "
-            "the recording before cutting it.",
+            "the recording before cutting it."
         )
-        report.notch += ", left out: epochs too short"
-    del report.warnings[n_warnings:]
     remove_mean = False
     if contract.l_freq is not None and already:
         report.high_pass = f"none: the recording was high-passed at {high_passed:g} Hz before it was cut"

@@ -10,6 +10,7 @@ physiological data", Clinical Neurophysiology 114:1755-1761, and the specificati
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from mne_labram.signal.contract import ContractError
 
-__all__ = ["EdfHeader", "Gap", "find_gaps", "read_edf_header", "record_onsets"]
+__all__ = ["EdfHeader", "Gap", "find_gaps", "read_edf_annotations", "read_edf_header", "record_onsets"]
 
 #: Labels of the signals that carry time stamps and annotations.
 _ANNOTATION_LABELS = ("EDF Annotations", "BDF Annotations")
@@ -88,6 +89,21 @@ class EdfHeader:
         """Index of the signal that carries the records' time stamps."""
         return next((i for i, label in enumerate(self.labels) if label in _ANNOTATION_LABELS), None)
 
+    @property
+    def truncation(self) -> str | None:
+        """A sentence where the file is shorter than its header says, else ``None``."""
+        name = self.path.name
+        if 0 <= self.n_records_declared and self.n_records < self.n_records_declared:
+            return (
+                f"{name} was cut short: its header declares {self.n_records_declared} data records and "
+                f"{self.n_records} are there."
+            )
+        if self.n_records_declared < 0:
+            return f"{name} was not closed by the recorder; the length is taken from the size of the file."
+        if self.trailing_bytes:
+            return f"{name} ends within a data record, which was left out."
+        return None
+
     def signal_index(self, ch_name: str) -> int | None:
         """Return the signal that MNE calls ``ch_name`` (it numbers duplicates ``-0``, ``-1`` ...)."""
         if ch_name in self.labels:
@@ -115,13 +131,10 @@ class Gap:
         Seconds of data in the file before the gap.
     missing : float
         Seconds that are missing.
-    sample_records : int
-        Records before the gap.
     """
 
     onset: float
     missing: float
-    sample_records: int
 
 
 def _fields(block: bytes, width: int, n: int) -> list[str]:
@@ -217,21 +230,61 @@ def record_onsets(header: EdfHeader) -> np.ndarray | None:
     The first time-stamped annotation list of each record begins with ``+onset`` followed by two bytes 0x14 (EDF+
     specification, section 2.2.4).
     """
-    signal = header.annotation_signal
-    if signal is None:
+    if header.annotation_signal is None:
         return None
-    before = sum(header.n_samples[:signal]) * header.sample_bytes
-    width = header.n_samples[signal] * header.sample_bytes
     onsets = np.full(header.n_records, np.nan)
-    with header.path.open("rb") as file:
-        for record in range(header.n_records):
-            file.seek(header.data_offset + record * header.record_bytes + before)
-            stamp = file.read(min(width, 64)).lstrip(b"\x00").split(b"\x14", 1)[0].split(b"\x15", 1)[0]
+    for record, content in _annotation_bytes(header):
+        stamp = content.split(b"\x14", 1)[0].split(b"\x15", 1)[0]
+        # Only the first annotation signal carries the time stamp (EDF+ specification, section 2.2.4).
+        if np.isnan(onsets[record]):
             try:
                 onsets[record] = float(stamp)
             except ValueError:
                 continue
     return onsets
+
+
+def _annotation_bytes(header: EdfHeader) -> Iterator[tuple[int, bytes]]:
+    """Yield record number and content of the annotation signals, record by record."""
+    signals = [i for i, label in enumerate(header.labels) if label in _ANNOTATION_LABELS]
+    places = [
+        (sum(header.n_samples[:i]) * header.sample_bytes, header.n_samples[i] * header.sample_bytes) for i in signals
+    ]
+    with header.path.open("rb") as file:
+        for record in range(header.n_records if signals else 0):
+            for before, width in places:
+                file.seek(header.data_offset + record * header.record_bytes + before)
+                yield record, file.read(width)
+
+
+def read_edf_annotations(header: EdfHeader) -> list[tuple[float, float, str]]:
+    """Read the annotations of an EDF+ or BDF+ file.
+
+    Parameters
+    ----------
+    header : EdfHeader
+        Header of the file.
+
+    Returns
+    -------
+    annotations : list of (float, float, str)
+        Onset in seconds since the first sample by the recorder's clock, duration in seconds, text (without the channel
+        that may be attached by ``@@``).
+    """
+    out: list[tuple[float, float, str]] = []
+    first: float | None = None
+    for _, content in _annotation_bytes(header):
+        for entry in content.split(b"\x14\x00"):
+            stamp, *texts = entry.lstrip(b"\x00").split(b"\x14")
+            onset, _, duration = stamp.partition(b"\x15")
+            try:
+                start, length = float(onset), float(duration or 0)
+            except ValueError:
+                continue
+            first = start if first is None else first
+            decoded = [text.decode("utf-8", errors="replace").split("@@")[0] for text in texts if text]
+            out += [(start - first, length, text) for text in decoded]
+    return out
 
 
 def find_gaps(header: EdfHeader) -> list[Gap]:
@@ -262,6 +315,6 @@ def find_gaps(header: EdfHeader) -> list[Gap]:
         )
     missing = np.diff(onsets) - header.record_seconds
     return [
-        Gap(onset=(i + 1) * header.record_seconds, missing=float(missing[i]), sample_records=int(i) + 1)
+        Gap(onset=(i + 1) * header.record_seconds, missing=float(missing[i]))
         for i in np.flatnonzero(np.abs(missing) > _MIN_GAP)
     ]

@@ -24,8 +24,8 @@ __all__ = ["FilterChain", "design_chain"]
 
 #: Stop-band attenuation of the anti-alias low-pass in dB.
 STOP_BAND_DB = 80.0
-#: Largest denominator of the resampling ratio that is used as it is.
-MAX_DENOMINATOR = 4096
+#: Largest terms of the resampling ratio; the first with which it is met to 0.001 ppm is used.
+MAX_TERMS = (4096, 32768, 100_000)
 #: Length of the notch in seconds: 3.3 / 0.5 Hz, MNE's rule for a Hamming window.
 NOTCH_SECONDS = 6.6
 #: Bytes of source signal read at a time.
@@ -38,13 +38,12 @@ def _ratio(sfreq_in: float, sfreq_out: float) -> tuple[Fraction, float]:
     """Return the ratio out/in that is used, and its deviation from the wanted one in parts per million."""
     # A rate such as 499.907 is a decimal fraction; 249.75 and 2048 are exact.
     exact = Fraction(sfreq_out).limit_denominator(10**6) / Fraction(sfreq_in).limit_denominator(10**6)
-    used = exact if max(exact.numerator, exact.denominator) <= MAX_DENOMINATOR else None
-    if used is None:
-        if exact <= 1:
-            used = exact.limit_denominator(MAX_DENOMINATOR)
-        else:
-            used = 1 / (1 / exact).limit_denominator(MAX_DENOMINATOR)
-    return used, (float(used) * sfreq_in / sfreq_out - 1) * 1e6
+    for largest in MAX_TERMS:
+        used = exact.limit_denominator(largest) if exact <= 1 else 1 / (1 / exact).limit_denominator(largest)
+        ppm = (float(used) * sfreq_in / sfreq_out - 1) * 1e6
+        if abs(ppm) < 1e-3:
+            break
+    return used, ppm
 
 
 def _high_pass(l_freq: float, sfreq: float) -> np.ndarray:

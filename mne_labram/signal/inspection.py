@@ -16,13 +16,16 @@ from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.filtering import NOTCH_SECONDS, FilterChain, design_chain
 from mne_labram.signal.positions import positions_from_chs
 from mne_labram.signal.probe import Probe, detect_line_freq
+from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.units import PLAUSIBLE, amplitude_problem
 
-__all__ = ["Inspector"]
+__all__ = ["BROKEN", "FLAT", "Inspector", "check_line_freq", "describe_source", "no_usable_second"]
 
 #: A channel this many times above what a recording may have is broken or in another unit than the rest.
 _BROKEN_FACTOR = 10.0
+#: Why channels are dropped for what they hold.
+FLAT, BROKEN = "flat or missing throughout", "median amplitude above 10 mV, which no EEG has"
 _INVASIVE, _MAGNETIC = ("seeg", "ecog", "dbs"), ("mag", "grad", "ref_meg")
 
 
@@ -40,11 +43,14 @@ class Inspector:
     ----------
     problems : list of str
         Sentences that each forbid going on.
+    unit_refused : bool
+        Whether one of them is about the unit.
     """
 
     def __init__(self, contract: SignalContract, report: ConformReport) -> None:
         self.contract, self.report = contract, report
         self.problems: list[str] = []
+        self.unit_refused = False
         report.contract = contract.name
         report.sfreq_out = float(contract.sfreq)
 
@@ -59,7 +65,7 @@ class Inspector:
         types = info.get_channel_types()
         picks = [i for i, kind in enumerate(types) if kind == "eeg"]
         dropped = [
-            (info["ch_names"][i], f"type {kind}, not EEG")
+            (info["ch_names"][i], f"marked as {kind}, not EEG")
             for i, kind in enumerate(types)
             if kind not in ("eeg", "stim")
         ]
@@ -151,65 +157,88 @@ class Inspector:
         return replace(found, rows=tuple(kept), dropped=(*found.dropped, *left))
 
     # -- amplitude -----------------------------------------------------------------------------------------------
-    def judge_amplitude(self, amplitude: np.ndarray, *, factor: float, vouched: bool, what: str) -> np.ndarray:
+    def judge_amplitude(
+        self, amplitude: np.ndarray, *, factor: float, vouched: bool, what: str = "The recording", hint: str = ""
+    ) -> np.ndarray:
         """Judge the unit; return which channels are so large that they are broken."""
         moving = amplitude[amplitude > 0]
         typical = float(np.median(moving)) if moving.size else 0.0
         self.report.amplitude = typical
-        refusal, warning = amplitude_problem(typical, factor=factor, vouched=vouched, what=what)
+        refusal, warning = amplitude_problem(typical, factor=factor, vouched=vouched, what=what, hint=hint)
         if refusal is not None:
             self.problems.append(refusal)
+            self.unit_refused = True
             return np.zeros(len(amplitude), dtype=bool)
         if warning is not None:
             self.report.warnings.append(warning)
-            return np.zeros(len(amplitude), dtype=bool)
-        return amplitude > PLAUSIBLE[1] * _BROKEN_FACTOR
+        elif hint and not vouched:
+            self.report.warnings.append(f"{hint[0].upper()}{hint[1:]}; the amplitude is plausible all the same.")
+        return amplitude > max(PLAUSIBLE[1], typical) * _BROKEN_FACTOR
+
+    def all_flat(self, n_channels: int, thresholds: QualityThresholds) -> str:
+        """Say that there is nothing but flat channels."""
+        which = "The only EEG channel is" if n_channels == 1 else f"All {n_channels} EEG channels are"
+        return (
+            f"{which} flat (less than {thresholds.flat_uv:g} µV peak to peak for seconds) or missing throughout; check "
+            "the electrodes or the export."
+        )
 
     # -- band ----------------------------------------------------------------------------------------------------
-    def design(self, sfreq: float, line_freq: float | None, high_pass: bool = True, notch: bool = True) -> FilterChain:
+    def design(self, sfreq: float, line_freq: float | None, high_pass: bool = True) -> FilterChain:
         """Design the filters and say what they do."""
         contract, report = self.contract, self.report
         report.sfreq_in, report.sfreq_out = float(sfreq), float(contract.sfreq)
-        wanted = []
-        if notch and contract.notch and line_freq:
-            wanted = [line_freq * k for k in range(1, int(contract.sfreq / 2 / line_freq) + 1)]
+        nyquist = contract.sfreq / 2
+        wanted = [line_freq * k for k in range(1, int(np.ceil(nyquist / line_freq)))] if line_freq else []
         chain = design_chain(
             sfreq,
             contract.sfreq,
             l_freq=contract.l_freq if high_pass else None,
             h_freq=contract.h_freq,
-            notch_freqs=[freq for freq in wanted if freq < contract.sfreq / 2],
+            notch_freqs=wanted if contract.notch else (),
         )
         if chain.up == chain.down:
             report.resampling = f"{sfreq:g} Hz, not resampled"
         else:
             report.resampling = f"{sfreq:g} Hz resampled to {contract.sfreq:g} Hz ({chain.up}/{chain.down})"
-        if abs(chain.ratio_ppm) > 1e-3:
-            report.resampling += f", {chain.ratio_ppm:+.3g} ppm off the exact ratio"
+        if abs(chain.ratio_ppm) >= 1e-3:
+            report.resampling += f", {chain.ratio_ppm:+.2g} ppm off the exact ratio"
         if chain.pass_edge is not None:
             report.low_pass = f"{chain.pass_edge:g} Hz (gone at {chain.stop_edge:g} Hz)"
-        if contract.h_freq is not None and sfreq / 2 <= contract.h_freq:
-            report.warnings.append(
-                f"The recording is sampled at {sfreq:g} Hz, so content above {sfreq / 2:g} Hz is missing; "
-                f"{contract.name} was trained up to {contract.h_freq:g} Hz."
-            )
-        if chain.l_freq is not None:
-            report.high_pass = f"{chain.l_freq:g} Hz"
+        report.high_pass = "" if chain.l_freq is None else f"{chain.l_freq:g} Hz"
         return chain
 
-    def source_band(self, info: mne.Info) -> None:
-        """Warn where the recording itself was filtered more narrowly than the contract."""
+    def band_warnings(self, highpass: float | None, lowpass: float | None, sfreq: float) -> None:
+        """Warn where the recording holds less than the contract's band."""
         contract, report = self.contract, self.report
-        low, high = float(info["lowpass"] or np.inf), float(info["highpass"] or 0.0)
-        if contract.h_freq is not None and low < contract.h_freq and low < info["sfreq"] / 2:
+        low, high = float(lowpass or np.inf), float(highpass or 0.0)
+        if contract.h_freq is not None and min(low, sfreq / 2) < contract.h_freq:
+            if low < sfreq / 2:
+                why, edge = f"was low-passed at {low:g} Hz", low
+            else:
+                why, edge = f"is sampled at {sfreq:g} Hz", sfreq / 2
             report.warnings.append(
-                f"The recording was low-passed at {low:g} Hz, so content above {low:g} Hz is missing; "
-                f"{contract.name} was trained up to {contract.h_freq:g} Hz."
+                f"The recording {why}, so content above {edge:g} Hz is missing; {contract.name} was trained up to "
+                f"{contract.h_freq:g} Hz."
             )
         if contract.l_freq is not None and high > contract.l_freq:
             report.warnings.append(
-                f"The recording was high-passed at {high:g} Hz, so content below {high:g} Hz is missing."
+                f"The recording was high-passed at {high:g} Hz, so content below {high:g} Hz is missing; "
+                f"{contract.name} was trained from {contract.l_freq:g} Hz."
             )
+
+    def projections(self, info: mne.Info) -> None:
+        """Say what became of projections."""
+        idle = sum(not proj["active"] for proj in info["projs"])
+        if idle:
+            self.report.warnings.append(
+                f"{idle} projection{'s' if idle > 1 else ''} of the recording (SSP or an average reference) "
+                f"{'were' if idle > 1 else 'was'} not applied; call apply_proj() first to have "
+                f"{'them' if idle > 1 else 'it'}."
+            )
+        active = len(info["projs"]) - idle
+        if active:
+            self.report.notes.append(f"{active} projection{'s' if active > 1 else ''} had been applied before.")
 
     def find_line_freq(self, line_freq: float | None, info_line: float | None, probe: Probe) -> float | None:
         """Return the mains frequency and say where it comes from."""
@@ -226,14 +255,12 @@ class Inspector:
         else:
             report.line_freq = detect_line_freq(probe.segments, probe.sfreq)
             how = "found in the spectrum"
-        if report.line_freq is None:
-            report.notch = "none" + (
-                ", as line_freq=0 asks"
-                if line_freq is not None
-                else ": neither line_freq nor info['line_freq'] is set and no peak stands out at 50 or 60 Hz"
-            )
-        else:
+        if report.line_freq is not None:
             report.notch = f"{report.line_freq:g} Hz, {how}"
+        elif line_freq is not None:
+            report.notch = "none, as line_freq=0 asks"
+        else:
+            report.notch = "none: line_freq is not given and no peak stands out at 50 or 60 Hz"
         return report.line_freq
 
     def too_short(self, n_times: int, what: str = "The recording") -> None:
@@ -244,6 +271,13 @@ class Inspector:
                 f"{what} lasts {n_times / contract.sfreq:.3g} s and one patch of {contract.name} is "
                 f"{contract.patch_seconds:g} s; give a longer one."
             )
+
+
+def no_usable_second(report: ConformReport) -> str:
+    """Say that nothing can be analysed."""
+    unit = "second" if report.n_epochs is None else "epoch"
+    why = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items()) or "too many bad channels"
+    return f"No {unit} of {report.source} can be used ({why}); look at the signal, or pass other thresholds."
 
 
 def describe_source(inst: Any) -> str:

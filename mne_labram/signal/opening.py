@@ -74,7 +74,8 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with mne.utils.use_log_level("ERROR"):
+            # MNE's warnings are raised at this level and are caught above; nothing is printed.
+            with mne.utils.use_log_level("WARNING"):
                 opened = _read(path)
         except ContractError:
             raise
@@ -94,9 +95,9 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
 def _read(path: Path) -> Recording:
     name = path.name.lower()
     if name.endswith(_EPOCHS):
-        return mne.read_epochs(path, preload=False, verbose="ERROR")
+        return mne.read_epochs(path, preload=False)
     if name.endswith(_EVOKED):
-        evokeds = mne.read_evokeds(path, verbose="ERROR")
+        evokeds = mne.read_evokeds(path)
         if len(evokeds) == 1:
             return evokeds[0]
         names = ", ".join(repr(evoked.comment) for evoked in evokeds)
@@ -105,9 +106,9 @@ def _read(path: Path) -> Recording:
         )
     if name.endswith(".set"):
         try:
-            return mne.io.read_raw_eeglab(path, preload=False, verbose="ERROR")
+            return mne.io.read_raw_eeglab(path, preload=False)
         except TypeError as error:
             if "trials" not in str(error):
                 raise
-            return mne.read_epochs_eeglab(path, verbose="ERROR")
-    return mne.io.read_raw(path, preload=False, verbose="ERROR")
+            return mne.read_epochs_eeglab(path)
+    return mne.io.read_raw(path, preload=False)

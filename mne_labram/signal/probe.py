@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import welch
 
+from mne_labram.signal.quality import QualityThresholds, SecondQuality
 from mne_labram.signal.units import typical_amplitude
 
 __all__ = ["Probe", "detect_line_freq", "probe_of", "take_probe"]
@@ -42,13 +43,13 @@ class Probe:
     constants: np.ndarray
     amplitude: np.ndarray
 
-    def quiet(self, threshold: float) -> np.ndarray:
-        """Return which channels stay below a peak-to-peak amplitude in µV, or hold no number, in every excerpt."""
+    def quiet(self, thresholds: QualityThresholds) -> np.ndarray:
+        """Return which channels are flat or missing in every second of every excerpt."""
         out = np.ones(len(self.constants), dtype=bool)
-        for segment in self.segments:
-            high = np.where(np.isfinite(segment), segment, -np.inf).max(axis=1)
-            low = np.where(np.isfinite(segment), segment, np.inf).min(axis=1)
-            out &= ~(high - low >= threshold)
+        for segment in [np.concatenate(self.segments, axis=1)] if self.whole else self.segments:
+            quality = SecondQuality(*segment.shape[:1], self.sfreq, segment.shape[1], None, thresholds)
+            quality.feed(0, segment - self.constants[:, None])
+            out &= (quality.flat | quality.missing).all(axis=0)
         return out
 
 

@@ -156,14 +156,16 @@ class ConformReport:
         return "\n".join(_lines(self))
 
 
-def _wrap(label: str, text: str, indent: int = 14) -> list[str]:
+def _wrap(label: str, text: str | list[str], indent: int = 14) -> list[str]:
+    """Break a text at spaces, or a list between its items."""
+    words, space = (text.split(), " ") if isinstance(text, str) else (text, "  ")
     lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > _WIDTH - indent:
+    for word in words:
+        if line and len(line) + len(space) + len(word) > _WIDTH - indent:
             lines.append(line)
             line = word
         else:
-            line = f"{line} {word}" if line else word
+            line = f"{line}{space}{word}" if line else word
     lines.append(line)
     return [f"{label if i == 0 else '':<{indent}}{line}" for i, line in enumerate(lines)]
 
@@ -189,7 +191,7 @@ def _lines(report: ConformReport) -> list[str]:
             else f"{row.label}→{row.name}" + ("" if row.distance_mm is None else f" ({row.distance_mm:.0f} mm)")
             for row in rows
         ]
-        lines += _wrap("", "  ".join(renamed))
+        lines += _wrap("", renamed)
         by_reason: dict[str, list[str]] = {}
         for label, reason in report.dropped:
             by_reason.setdefault(reason, []).append(label)
@@ -216,6 +218,8 @@ def _lines(report: ConformReport) -> list[str]:
 
 
 def _usable_lines(report: ConformReport) -> list[str]:
+    if not len(report.unusable):
+        return []
     if report.n_epochs is not None:
         text = f"{int((~report.unusable).sum())} of {report.n_epochs} epochs"
     elif report.decided:

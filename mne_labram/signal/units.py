@@ -78,7 +78,7 @@ def typical_amplitude(segments: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def amplitude_problem(
-    amplitude: float, *, factor: float, vouched: bool, what: str = "The recording"
+    amplitude: float, *, factor: float, vouched: bool, what: str = "The recording", hint: str = ""
 ) -> tuple[str | None, str | None]:
     """Judge a recording's typical amplitude.
 
@@ -92,6 +92,8 @@ def amplitude_problem(
         Whether the user gave ``assume_unit``.
     what : str
         Subject of the sentence.
+    hint : str
+        What the file says of its unit, if that is odd.
 
     Returns
     -------
@@ -110,10 +112,10 @@ def amplitude_problem(
         return None, text + "; taken as it is because assume_unit was given."
     if vouched:
         return text + "; the given assume_unit is wrong.", None
-    return text + f"; {_hint(amplitude / factor)}.", None
+    return text + f"; {_remedy(amplitude / factor)}.", None
 
 
-def _hint(amplitude: float) -> str:
+def _remedy(amplitude: float) -> str:
     """Say which unit would make the numbers plausible: the one that comes nearest to 20 µV."""
     distance = {unit: abs(np.log10(amplitude * each / 20)) for unit, each in UNITS_IN_MICROVOLTS.items()}
     unit = min(distance, key=distance.__getitem__)

@@ -1,0 +1,267 @@
+"""Look at a continuous recording and decide how it becomes what a contract asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mne
+import numpy as np
+
+from mne_labram.signal.blocks import ConformPlan
+from mne_labram.signal.channels import ChannelMap, parse_channel_name
+from mne_labram.signal.contract import ContractError, SignalContract
+from mne_labram.signal.edf import MNE_UNITS
+from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq, describe_source
+from mne_labram.signal.opening import open_recording
+from mne_labram.signal.probe import take_probe
+from mne_labram.signal.quality import QualityThresholds, SecondQuality
+from mne_labram.signal.report import ConformReport
+from mne_labram.signal.seams import FileGap, annotation_seams, bad_annotations, file_gaps, gap_sentence
+from mne_labram.signal.source import EdfPart, RawSource, edf_parts, signals_of, single_rate
+from mne_labram.signal.units import unit_factor
+
+__all__ = ["inspect_raw"]
+
+#: What MNE says of a file that was cut short; said by us in one place for files and for Raw objects.
+_SAID_BY_US = "Number of records from the header does not match"
+
+
+def inspect_raw(
+    raw: mne.io.BaseRaw | str | os.PathLike[str],
+    contract: SignalContract,
+    *,
+    match: str = "name",
+    assume_unit: str | None = None,
+    line_freq: float | None = None,
+    gaps: str = "raise",
+    ch_names: Sequence[str] | None = None,
+    keep_bads: bool = False,
+    reject_by_annotation: bool = True,
+    thresholds: QualityThresholds | None = None,
+    reading_notes: Sequence[str] = (),
+) -> tuple[ConformPlan | None, Inspector]:
+    """Plan how a continuous recording becomes what a contract asks.
+
+    Parameters
+    ----------
+    raw, contract, match, assume_unit, line_freq, gaps, ch_names, keep_bads, reject_by_annotation, thresholds
+        See :func:`mne_labram.conform`.
+    reading_notes : sequence of str
+        What was said while the file was opened.
+
+    Returns
+    -------
+    plan : ConformPlan | None
+        ``None`` where there can be none.
+    inspector : Inspector
+        Holds the report and every problem found.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+    """
+    notes = list(reading_notes)
+    raw = open_recording(raw, notes=notes)
+    if not isinstance(raw, mne.io.BaseRaw):
+        raise TypeError(f"A continuous recording is needed, got {type(raw).__name__}; use conform_epochs_array.")
+    check_line_freq(line_freq)
+    factor = unit_factor(assume_unit, "V")
+    if gaps not in ("raise", "split"):
+        raise ValueError(f"gaps must be 'raise' or 'split', got {gaps!r}.")
+    thresholds = QualityThresholds() if thresholds is None else thresholds
+    report = ConformReport(kind="raw", source=describe_source(raw))
+    inspector = Inspector(contract, report)
+    report.n_seconds, report.sfreq_in = raw.n_times / raw.info["sfreq"], float(raw.info["sfreq"])
+    report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
+    report.notes += [f"While reading: {text}" for text in notes if not text.startswith(_SAID_BY_US)]
+    parts, unread = edf_parts(raw)
+    report.warnings += unread + [part.header.truncation for part in parts if part.header.truncation]
+
+    found_gaps = _look_for_gaps(raw, parts, gaps, inspector)
+    picks, dropped = inspector.pick_eeg(raw.info, keep_bads)
+    if not picks:
+        _judge_length(raw.info["sfreq"], raw.n_times, inspector)
+        return None, inspector
+    channels = _Channels(raw, picks, match, inspector)
+    source, note = single_rate(raw, [picks[i] for i in channels.wanted], factor, parts)
+    if note is not None:
+        report.warnings.append(note)
+    _judge_length(source.sfreq, source.n_times, inspector)
+    if not source.n_times:
+        return None, inspector
+    probe = take_probe(source, source.n_times, source.sfreq)
+    dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
+    channels.drop(dead, FLAT, dropped)
+    channel_map = channels.map(dropped) if not dead.all() else None
+    # Numbers in a wrong unit can look flat, so the unit is judged first, on whatever moves.
+    judged = np.arange(len(dead)) if channel_map is None else channels.positions(channel_map)
+    broken = inspector.judge_amplitude(
+        probe.amplitude[judged],
+        factor=factor,
+        vouched=assume_unit is not None,
+        hint=_odd_units(raw, parts, [picks[channels.wanted[i]] for i in judged]),
+    )
+    if dead.all() and not inspector.unit_refused:
+        inspector.problems.append(inspector.all_flat(len(dead), thresholds))
+    if channel_map is not None and broken.any():
+        gone = np.zeros(len(dead), dtype=bool)
+        gone[judged[broken]] = True
+        channels.drop(gone, BROKEN, dropped)
+        channel_map = channels.map(dropped)
+    if channel_map is not None:
+        channel_map = inspector.restrict(channel_map, ch_names)
+    inspector.band_warnings(raw.info["highpass"], raw.info["lowpass"], source.sfreq)
+    line = inspector.find_line_freq(line_freq, raw.info["line_freq"], probe)
+    if channel_map is None:
+        return None, inspector
+    rows = channels.positions(channel_map)
+    # The map speaks of the labels it was given; in the report, indices are the recording's.
+    report.channel_map = replace(
+        channel_map,
+        rows=tuple(
+            replace(row, index=picks[channels.wanted[i]]) for row, i in zip(channel_map.rows, rows, strict=True)
+        ),
+    )
+    report.montage = channel_map.montage
+    report.reference = inspector.reference(channel_map)
+    inspector.projections(raw.info)
+    source = source.pick(rows)
+    raw_picks = [picks[channels.wanted[i]] for i in rows]
+    plan = ConformPlan(
+        raw=raw,
+        contract=contract,
+        report=report,
+        chain=inspector.design(source.sfreq, line),
+        source=source,
+        constants=probe.constants[rows],
+        limits=_physical_limits(raw, parts, raw_picks, factor),
+        thresholds=thresholds,
+        gaps=found_gaps,
+        parts=parts,
+    )
+    joins = annotation_seams(raw)
+    if joins:
+        report.notes.append(
+            f"Annotations say that pieces were joined at {len(joins)} "
+            f"{'place' if len(joins) == 1 else 'places'}; nothing was filtered across."
+        )
+    plan.seams = _samples([*joins, *(gap.onset for gap in found_gaps)], source)
+    if reject_by_annotation:
+        plan.annotated = bad_annotations(raw, raw_picks)
+    report.unusable = np.zeros(plan.n_seconds, dtype=bool)
+    return plan, inspector
+
+
+class _Channels:
+    """The EEG channels of a recording on their way to a channel map.
+
+    Names are mapped before the data are looked at, so that only channels with a place in the model are read, and again
+    after some turned out to be dead, so that a duplicate or an alias can step in.
+    """
+
+    def __init__(self, raw: mne.io.BaseRaw, picks: Sequence[int], match: str, inspector: Inspector) -> None:
+        self.labels = [raw.ch_names[pick] for pick in picks]
+        self.chs = [raw.info["chs"][pick] for pick in picks]
+        self.match, self.inspector = match, inspector
+        first = inspector.map_names(self.labels, [], match=match, chs=self.chs)
+        self.known = first is not None
+        named = {i for i, each in enumerate(self.labels) if parse_channel_name(each).kind in ("electrode", "bipolar")}
+        candidates = set(range(len(picks))) if first is None else named.union(first.kept)
+        #: Index into ``picks`` of the channels that are read.
+        self.wanted = sorted(candidates)
+        self.out = np.zeros(len(self.wanted), dtype=bool)
+
+    def drop(self, which: np.ndarray, reason: str, dropped: list[tuple[str, str]]) -> None:
+        """Leave channels out from now on."""
+        dropped += [(self.labels[self.wanted[i]], reason) for i in np.flatnonzero(which)]
+        self.out |= which
+
+    def map(self, dropped: list[tuple[str, str]]) -> ChannelMap | None:
+        """Map what is left; problems of the names themselves were reported the first time."""
+        if not self.known:
+            return None
+        gone = {self.wanted[i] for i in np.flatnonzero(self.out)}
+        self.left = [i for i in range(len(self.labels)) if i not in gone]
+        return self.inspector.map_names(
+            [self.labels[i] for i in self.left], dropped, match=self.match, chs=[self.chs[i] for i in self.left]
+        )
+
+    def positions(self, channel_map: ChannelMap) -> np.ndarray:
+        """Return, for the rows of the latest map, the index into ``wanted``."""
+        place = {index: at for at, index in enumerate(self.wanted)}
+        return np.array([place[self.left[index]] for index in channel_map.kept], dtype=int)
+
+
+def _judge_length(sfreq: float, n_times: int, inspector: Inspector) -> None:
+    chain = inspector.design(sfreq, None)
+    inspector.too_short(chain.n_out(n_times) if n_times else 0)
+
+
+def _look_for_gaps(raw: mne.io.BaseRaw, parts: Sequence[EdfPart], gaps: str, inspector: Inspector) -> list[FileGap]:
+    try:
+        found = file_gaps(raw, parts)
+    except ContractError as error:
+        inspector.problems.append(str(error))
+        return []
+    inspector.report.gaps = [{"onset": gap.onset, "missing": gap.missing} for gap in found]
+    if found and gaps == "raise":
+        inspector.problems.append(gap_sentence(found))
+    elif found:
+        inspector.report.notes.append(
+            "Times count the seconds of data in the file, as MNE does; the clock is ahead by what is missing before."
+        )
+    return found
+
+
+def _samples(seconds: Sequence[float], source: RawSource) -> list[int]:
+    samples = {int(round(second * source.sfreq)) for second in seconds}
+    return sorted(sample for sample in samples if 0 < sample < source.n_times)
+
+
+def _odd_units(raw: mne.io.BaseRaw, parts: Sequence[EdfPart], picks: Sequence[int]) -> str:
+    """Say which physical dimensions the file gives that MNE does not know and takes for volts."""
+    odd: dict[str, int] = {}
+    if len(parts) == 1:
+        header = parts[0].header
+        signals = signals_of(raw, header)
+        for pick in picks:
+            signal = signals[pick]
+            if signal is not None and header.units[signal] not in MNE_UNITS:
+                odd[header.units[signal]] = odd.get(header.units[signal], 0) + 1
+    return ", ".join(
+        f"the file gives {'no unit' if not unit else f'the unit {unit!r}'} for {n} of {len(picks)} channels, "
+        "which MNE takes for volts"
+        for unit, n in odd.items()
+    )
+
+
+def _physical_limits(raw: mne.io.BaseRaw, parts: Sequence[EdfPart], picks: Sequence[int], factor: float) -> np.ndarray:
+    limits = np.full((len(picks), 2), np.nan)
+    if len(parts) != 1:
+        return limits
+    header = parts[0].header
+    signals = signals_of(raw, header)
+    for row, pick in zip(limits, picks, strict=True):
+        if signals[pick] is not None:
+            low, high, quantum = header.limits_in_volts(signals[pick])
+            if high > low:
+                row[:] = (low + quantum / 2) * factor, (high - quantum / 2) * factor
+    return limits
+
+
+def _dead_channels(source: RawSource, suspects: np.ndarray, thresholds: QualityThresholds) -> np.ndarray:
+    """Return which suspects are dead; where the data are in memory every second is looked at."""
+    if not source.raw.preload or not suspects.any():
+        return suspects
+    rows = np.flatnonzero(suspects)
+    some = source.pick(rows)
+    quality = SecondQuality(len(rows), source.sfreq, source.n_times, None, thresholds)
+    step = int(60 * source.sfreq)
+    for start in range(0, source.n_times, step):
+        quality.feed(start, some(start, min(start + step, source.n_times)))
+    dead = suspects.copy()
+    dead[rows] = (quality.flat | quality.missing).all(axis=0)
+    return dead

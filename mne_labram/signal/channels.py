@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,7 +13,8 @@ from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.interpret import CAP_PREFIX, detect_montage, interpret_labels
 from mne_labram.signal.labels import ParsedChannel, parse_channel_name
-from mne_labram.signal.positions import electrode_positions, nearest_electrodes
+from mne_labram.signal.matching import match_nearest
+from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.template import template_positions
 from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS, LABRAM_N_ROWS
 
@@ -31,13 +31,6 @@ __all__ = [
 
 _ROWS = {name: row for row, name in enumerate(LABRAM_CHANNELS[:LABRAM_N_ROWS], start=1)}
 _WITHOUT_ROW = frozenset(LABRAM_CHANNELS[LABRAM_N_ROWS:])
-
-# Rows that an electrode may get by its position: the 10-10 system, each site once, under its present name. The ears are
-# no scalp sites, and the half steps (CFC1, FTT9h ...) come from single small data sets of the pre-training.
-_TEN_TEN = re.compile(r"(?:FP|AF|F|FT|FC|T|C|TP|CP|P|PO|O|I)(?:Z|\d{1,2})")
-_POSITION_NAMES = tuple(
-    name for name in _ROWS if _TEN_TEN.fullmatch(name) and name not in ("T1", "T2", "T3", "T4", "T5", "T6")
-)
 
 _NO_ROW = "no row in the official table; use spatial='coordinates'"
 
@@ -239,6 +232,18 @@ def _own_positions(parsed: Sequence[ParsedChannel], positions: np.ndarray | None
     return align_to_template(own)
 
 
+def _points_of(rest: Sequence[int], parsed: Sequence[ParsedChannel], own: np.ndarray) -> dict[int, np.ndarray]:
+    """Give the positions of the channels without a row: the recording's own, else the template's for their name."""
+    template = template_positions()
+    points = {}
+    for index in rest:
+        if np.isfinite(own[index]).all():
+            points[index] = own[index]
+        elif parsed[index].kind == "electrode":
+            points[index] = template[parsed[index].name]
+    return points
+
+
 def _by_name(channel: ParsedChannel, vocabulary: str | None) -> tuple[str, int | None, str] | str:
     """Name, row and how it was found, or else the reason why the channel has none."""
     if channel.kind == "auxiliary":
@@ -252,32 +257,6 @@ def _by_name(channel: ParsedChannel, vocabulary: str | None) -> tuple[str, int |
     if vocabulary is None:
         return channel.name, None, "exact"
     return _find_row(channel) or _why_no_row(channel)
-
-
-def _by_position(
-    places: Sequence[int], points: np.ndarray, labels: Sequence[str], taken: dict[str, str], max_distance: float
-) -> tuple[dict[int, ChannelRow], dict[int, str]]:
-    """Give each electrode the row of its nearest site, or the reason why it gets none."""
-    kept: dict[int, ChannelRow] = {}
-    reasons: dict[int, str] = {}
-    template = template_positions()
-    # T3 and T7 are one site, so a site is taken if any name of it is.
-    holder = {tuple(template[name]): label for name, label in taken.items() if name in template}
-    nearest, distances = nearest_electrodes(points, _POSITION_NAMES)
-    for k in np.argsort(distances, kind="stable"):
-        index, name, distance_mm = places[k], _POSITION_NAMES[nearest[k]], 1e3 * float(distances[k])
-        site = tuple(template[name])
-        if distance_mm > 1e3 * max_distance:
-            reasons[index] = f"{distance_mm:.0f} mm from {name}, the nearest row"
-        elif site in holder:
-            reasons[index] = f"{name}, the nearest row ({distance_mm:.0f} mm), is already taken by {holder[site]!r}"
-        else:
-            holder[site] = labels[index]
-            position = tuple(float(value) for value in (*points[k], *points[k]))
-            kept[index] = ChannelRow(
-                index, labels[index], name, _ROWS[name], "position", round(distance_mm, 1), position
-            )
-    return kept, reasons
 
 
 def map_channels(
@@ -354,48 +333,50 @@ def map_channels(
     kept: dict[int, ChannelRow] = {}
     reasons: dict[int, str] = {}
     taken: dict[str, str] = {}
+
+    def keep(index: int, name: str, row: int | None, how: str, distance_mm: float | None, position: np.ndarray) -> None:
+        label = parsed[index].label
+        if name in taken:
+            reasons[index] = f"{name} is already taken by {taken[name]!r}"
+            return
+        taken[name] = label
+        kept[index] = ChannelRow(index, label, name, row, how, distance_mm, tuple(position.tolist()))
+
     rest: list[int] = []
     for index, channel in enumerate(parsed):
         found = _by_name(channel, vocabulary)
-        if isinstance(found, str):
-            reasons[index] = found
-            if channel.kind in ("electrode", "unknown"):
-                rest.append(index)
-        elif found[0] in taken:
-            reasons[index] = f"{found[0]} is already taken by {taken[found[0]]!r}"
-        else:
-            taken[found[0]] = channel.label
-            position = tuple(electrode_positions([found[0]])[0].tolist())
-            kept[index] = ChannelRow(index, channel.label, *found, None, position)
+        if not isinstance(found, str):
+            keep(index, *found, None, electrode_positions([found[0]])[0])
+            continue
+        reasons[index] = found
+        if channel.kind in ("electrode", "unknown") and channel.name:
+            rest.append(index)
 
     if use_position:
-        template = template_positions()
-        points = {i: own[i] for i in rest if np.isfinite(own[i]).all()}
-        points |= {i: template[parsed[i].name] for i in rest if i not in points and parsed[i].kind == "electrode"}
+        points = _points_of(rest, parsed, own)
+        reasons |= {index: f"{reasons[index]}, and its position is unknown" for index in rest if index not in points}
         if vocabulary is None:
             for index, point in points.items():
-                position = tuple(np.tile(point, 2).tolist())
-                kept[index] = ChannelRow(
-                    index, parsed[index].label, parsed[index].name, None, "position", None, position
-                )
-        elif points:
-            matched, too_far = _by_position(list(points), np.array(list(points.values())), labels, taken, max_distance)
-            kept |= matched
-            reasons |= too_far
-        reasons |= {i: f"{reasons[i]}, and its position is unknown" for i in rest if i not in points}
+                keep(index, parsed[index].name, None, "position", None, np.tile(point, 2))
+        else:
+            matched, refused = match_nearest(points, labels, taken, max_distance)
+            reasons |= refused
+            for index, (name, distance_mm) in matched.items():
+                keep(index, name, _ROWS[name], "position", distance_mm, np.tile(points[index], 2))
     elif may_use_position and positions is not None:
         known = _known(positions, len(parsed))
         reasons |= {i: f"{reasons[i]}; it has a position, so match='position' can place it" for i in rest if known[i]}
 
-    dropped = tuple((channel.label, reasons[i]) for i, channel in enumerate(parsed) if i not in kept)
+    dropped = tuple((channel.label, reasons[index]) for index, channel in enumerate(parsed) if index not in kept)
     if not kept:
         raise ContractError(
             f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}; rename them "
             "with raw.rename_channels(), or set a montage and use match='position'."
         )
-    references = dict.fromkeys(parsed[i].reference for i in sorted(kept))
+    rows = tuple(kept[index] for index in sorted(kept))
+    references = dict.fromkeys(parsed[row.index].reference for row in rows)
     return ChannelMap(
-        rows=tuple(kept[i] for i in sorted(kept)),
+        rows=rows,
         dropped=dropped,
         montage=montage,
         reference="/".join(name for name in references if name is not None) or None,

@@ -97,5 +97,16 @@ def _by_upper_case() -> dict[str, str]:
 
 
 def canonical_electrode(token: str) -> str | None:
-    """Return the canonical name of exactly this electrode, written in any case, or None if there is none."""
+    """Find an electrode by its whole name.
+
+    Parameters
+    ----------
+    token : str
+        Name in any case.
+
+    Returns
+    -------
+    name : str | None
+        Canonical name; None if there is no such electrode.
+    """
     return _by_upper_case().get(token.upper())

@@ -65,6 +65,13 @@ def test_a_head_of_another_size_lands_on_the_template(scale: float, shift: tuple
     assert millimetres(align_to_template(moved), points).max() < 4
 
 
+def test_sensors_off_the_scalp_do_not_move_the_others():
+    points = template(TEN_TWENTY)
+    cheeks = np.array([[-0.05, 0.09, -0.06], [0.05, 0.09, -0.06], [0.0, 0.1, -0.09]])
+    aligned = align_to_template(np.vstack([points, cheeks]))
+    assert millimetres(aligned[:19], points).max() < 8.5
+
+
 @given(st.lists(st.sampled_from(sorted(template_positions())), min_size=1, max_size=40, unique=True))
 def test_the_template_stays_where_it_is(names: list[str]):
     points = template(names)

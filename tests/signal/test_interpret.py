@@ -54,6 +54,7 @@ def test_both_kinds_are_mixed():
     assert detect_montage(["Fp1-REF", "F7-REF", "Fp1-F7"]) == "mixed"
     assert detect_montage(["Fp1", "F7", "Fp1-F7"]) == "mixed"
     assert detect_montage(["Fp1-A2", "F7-A2", "C3-A2", "Fp1-F7", "F7-T3"]) == "mixed"
+    assert detect_montage(["F3-Cz", "C3-Cz", "P3-Cz", "Fp1", "Fp2"]) == "mixed"
     assert detect_montage(["Fp1", "F7", "A2-A1"]) == "referential"
 
 

@@ -116,6 +116,7 @@ def test_labels_of_electrodes(label: str, name: str, reference: str | None):
         ("FP1-nonsense", "unknown"),
         ("Cz-Cz", "unknown"),
         ("C3P-REF", "unknown"),
+        ("Fp1-007", "unknown"),
         ("A'1", "unknown"),
         ("001", "unknown"),
     ],

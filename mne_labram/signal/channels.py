@@ -12,7 +12,7 @@ import numpy as np
 from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.interpret import CAP_PREFIX, detect_montage, interpret_labels
-from mne_labram.signal.labels import ParsedChannel, parse_channel_name
+from mne_labram.signal.labels import EARS, ParsedChannel, parse_channel_name
 from mne_labram.signal.matching import match_nearest
 from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.template import template_positions
@@ -250,6 +250,9 @@ def _by_name(channel: ParsedChannel, vocabulary: str | None) -> tuple[str, int |
         return "an auxiliary channel, not EEG"
     if channel.kind == "ears":
         return "ear against ear, a reference channel"
+    if channel.cathode in EARS:
+        # In a list of canonical names "T4-A2" would be read as T4 with A2 as its reference.
+        return "the ear as cathode of a derivation, which its name cannot say"
     if channel.name.startswith(CAP_PREFIX):
         return "numbered by the recorder, not an electrode of the 10-05 system"
     if channel.kind == "unknown":
@@ -335,12 +338,11 @@ def map_channels(
     taken: dict[str, str] = {}
 
     def keep(index: int, name: str, row: int | None, how: str, distance_mm: float | None, position: np.ndarray) -> None:
-        label = parsed[index].label
         if name in taken:
             reasons[index] = f"{name} is already taken by {taken[name]!r}"
-            return
-        taken[name] = label
-        kept[index] = ChannelRow(index, label, name, row, how, distance_mm, tuple(position.tolist()))
+        else:
+            taken[name] = parsed[index].label
+            kept[index] = ChannelRow(index, taken[name], name, row, how, distance_mm, tuple(position.tolist()))
 
     rest: list[int] = []
     for index, channel in enumerate(parsed):
@@ -369,9 +371,11 @@ def map_channels(
 
     dropped = tuple((channel.label, reasons[index]) for index, channel in enumerate(parsed) if index not in kept)
     if not kept:
+        advice = "; rename them with raw.rename_channels(), or set a montage and use match='position'"
+        if all(channel.kind != "unknown" for channel in parsed):
+            advice = ""
         raise ContractError(
-            f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}; rename them "
-            "with raw.rename_channels(), or set a montage and use match='position'."
+            f"None of the {len(parsed)} channels can be used ({_shorten(list(labels))}): {dropped[0][1]}{advice}."
         )
     rows = tuple(kept[index] for index in sorted(kept))
     references = dict.fromkeys(parsed[row.index].reference for row in rows)

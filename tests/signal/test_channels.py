@@ -140,6 +140,14 @@ def test_ear_against_ear_is_dropped():
         assert "reference" in dict(found.dropped)["EEG A2-A1"]
 
 
+def test_a_transverse_chain_loses_the_ear_that_is_a_cathode():
+    labels = ["A1-T3", "T3-C3", "C3-Cz", "Cz-C4", "C4-T4", "T4-A2"]
+    found = map_channels(labels, None)
+    assert found.names == ["A1-T3", "T3-C3", "C3-CZ", "CZ-C4", "C4-T4"]
+    assert "ear" in dict(found.dropped)["T4-A2"]
+    np.testing.assert_array_equal(found.positions, electrode_positions(found.names))
+
+
 def test_both_names_of_one_electrode_keep_their_rows():
     assert map_channels(["T3", "T7"]).names == ["T3", "T7"]
 
@@ -159,7 +167,7 @@ def test_nothing_usable_is_refused():
         map_channels([])
     with pytest.raises(ContractError, match=r"None of the 3 channels can be used \(E1, E2, E3\).*match='position'"):
         map_channels(["E1", "E2", "E3"])
-    with pytest.raises(ContractError, match="no row in the official table"):
+    with pytest.raises(ContractError, match=r"no row in the official table.*rows\)\.$"):
         map_channels(PARASAGITTAL)
     with pytest.raises(ContractError, match="position is unknown"):
         map_channels(["E1", "E2"], match="position", positions=np.full((2, 3), np.nan))

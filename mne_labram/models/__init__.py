@@ -1,1 +1,8 @@
+"""EEG foundation models, registered in Braindecode's tables."""
 
+from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from mne_labram.models.registry import register
+
+__all__ = ["LabramForClassification", "LabramForMaskedModeling", "LabramTokenizer", "register"]
+
+register()

@@ -1,1 +1,1 @@
-
+"""Torch layers that the models are built from."""

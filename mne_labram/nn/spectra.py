@@ -95,15 +95,14 @@ class LogSpectrum(nn.Module):
         self.n_bins = stop - start
         time = torch.arange(patch_size, dtype=torch.float64, device="cpu")
         window = 0.5 - 0.5 * torch.cos(2 * math.pi * time / patch_size)
-        angles = (
-            2 * math.pi / patch_size * torch.outer(time, torch.arange(start, stop, dtype=torch.float64, device="cpu"))
-        )
+        bins = torch.arange(start, stop, dtype=torch.float64, device="cpu")
+        angles = 2 * math.pi / patch_size * torch.outer(time, bins)
         basis = torch.cat((angles.cos(), angles.sin()), dim=1) * (window / window.sum())[:, None]
         # Removing the patch's mean is linear too, so it goes into the same matrix. The factor 2 ** 0.5 makes the sum
         # of squares the mean power of a sinusoid.
         basis = (basis - basis.mean(dim=0, keepdim=True)) * math.sqrt(2.0)
         device = torch.get_default_device()
-        trend = typical_log_power(torch.arange(start, stop, device="cpu") * (sfreq / patch_size))
+        trend = typical_log_power(bins * (sfreq / patch_size))
         self.register_buffer("basis", basis.float().to(device), persistent=False)
         self.register_buffer("trend", trend.to(device), persistent=False)
 

@@ -17,7 +17,7 @@ from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.patch_embedding import PatchEmbedding
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
 
-__all__ = ["POOLINGS", "LabramMixin", "with_arrays"]
+__all__ = ["POOLINGS", "SFREQ", "LabramMixin", "batch_signal", "with_arrays"]
 
 #: Accepted by ``embed(pooling=)``.
 POOLINGS = ("mean", "cls", "tokens")
@@ -308,3 +308,35 @@ def with_arrays(chs_info: Any) -> Any:
     if chs_info is None or not any(isinstance(ch.get("loc"), list) for ch in chs_info):
         return chs_info
     return [{**ch, "loc": np.asarray(ch["loc"])} if isinstance(ch.get("loc"), list) else ch for ch in chs_info]
+
+
+def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None]:
+    """Find the signal in what a data loader gives.
+
+    Parameters
+    ----------
+    batch : Tensor | sequence | mapping
+        The signal; a sequence that starts with it (Braindecode: ``(x, y, indices)``); or a mapping with ``"x"`` and
+        perhaps ``"ch_names"``.
+
+    Returns
+    -------
+    x : Tensor, shape (batch, n_chans, n_times)
+        Signal in microvolts.
+    ch_names : list of str | None
+        Channels of this batch, if it says so.
+
+    Raises
+    ------
+    TypeError
+        If there is no tensor in the batch.
+    """
+    ch_names = None
+    if isinstance(batch, Mapping):
+        ch_names = batch.get("ch_names")
+        batch = batch.get("x")
+    elif isinstance(batch, Sequence) and len(batch):
+        batch = batch[0]
+    if not isinstance(batch, Tensor):
+        raise TypeError(f"A batch must be or hold a tensor of signals, got {type(batch).__name__}.")
+    return batch, None if ch_names is None else list(ch_names)

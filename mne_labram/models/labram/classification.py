@@ -13,7 +13,6 @@ from mne_labram.models.labram.base import LabramMixin, with_arrays
 from mne_labram.models.labram.official import official_classification
 from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.nn.initialization import INIT_STD
-from mne_labram.signal.contract import SignalContract
 
 __all__ = ["LabramForClassification"]
 

@@ -12,12 +12,20 @@ from torch import Tensor
 
 from mne_labram.nn.state import load_strict
 
-__all__ = ["official_classification", "official_to_ours"]
+__all__ = ["official_classification", "official_masked", "official_tokenizer", "official_to_ours"]
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
 # The same tensors under the authors' names and ours, inside an encoder (LaBraM, modeling_finetune.py).
 _RENAMED = {"pos_embed": "spatial_embed.table", "fc_norm.weight": "norm.weight", "fc_norm.bias": "norm.bias"}
+
+# Names outside encoder and decoder (LaBraM, modeling_vqnsp.py).
+_TOKENIZER_NAMES = {
+    "encode_task_layer": "to_latent",
+    "decode_task_layer": "final_layer.amplitude",
+    "decode_task_layer_angle": "final_layer.phase",
+}
+_TOKENIZER_HEADS = re.compile(r"^(encode_task_layer|decode_task_layer|decode_task_layer_angle)\.")
 
 
 def official_to_ours(key: str) -> str:
@@ -93,7 +101,8 @@ def _numbers(state: Mapping[str, Tensor], num_heads: int, prefix: str = "") -> d
 
 def _load(model: _Model, state: dict[str, Tensor]) -> _Model:
     """Load strictly; buffers that the authors' code does not have keep their values."""
-    own = {name: value for name, value in model.state_dict().items() if name.startswith("target.")}
+    ours = ("target.", "quantizer.cluster_size", "quantizer.steps_unused", "quantizer.n_steps")
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(ours)}
     load_strict(model, {**own, **state}, source="The official state dict")
     return model
 
@@ -159,3 +168,89 @@ def official_classification(
         logger.info(f"A fresh head for {n_outputs} classes was made.")
         renamed |= {f"final_layer.{key}": value for key, value in model.final_layer.state_dict().items()}
     return _load(model, renamed)
+
+
+def official_tokenizer(
+    cls: type[_Model], state_dict: Mapping[str, Tensor], *, num_heads: int, **options: Any
+) -> _Model:
+    """Build a tokenizer; see :meth:`LabramTokenizer.from_official`.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the model.
+    state_dict : mapping of str to Tensor
+        The authors' weights.
+    num_heads : int
+        Number of attention heads.
+    **options : Any
+        Further arguments of the class.
+
+    Returns
+    -------
+    model : LabramTokenizer
+        With these weights.
+    """
+    state = _tensors(state_dict)
+    _leave_out(state, r"(loss|teacher|scaling).*", "as by the authors' loader")
+    # Copies that the update of the codebook does not read (LaBraM, norm_ema_quantizer.py).
+    _leave_out(state, r"quantize\.embedding\.(cluster_size|embed_avg)", "never used")
+    n_codes, code_dim = _shape(state, "quantize.embedding.weight", 2)
+    numbers = _numbers(state, num_heads, "encoder.")
+    decoder = _numbers(state, numbers["num_heads"], "decoder.")
+    renamed = _encoder_keys(state, "encoder.")
+    for key, value in state.items():
+        if key.startswith("decoder.") and key != "decoder.patch_embed.proj.weight":
+            inside = key.removeprefix("decoder.").replace("patch_embed.proj.", "patch_embed.")
+            renamed["decoder." + official_to_ours(inside)] = value
+        elif not key.startswith(("encoder.", "decoder.")):
+            renamed[_TOKENIZER_HEADS.sub(lambda match: _TOKENIZER_NAMES[match[1]] + ".", key)] = value
+    # A convolution over single samples is a linear map.
+    if _shape(state, "decoder.patch_embed.proj.weight", 4)[2:] != (1, 1):
+        raise ValueError("'decoder.patch_embed.proj.weight' must be of a 1 x 1 convolution.")
+    renamed["decoder.patch_embed.weight"] = state["decoder.patch_embed.proj.weight"].flatten(1)
+    renamed["quantizer.codebook"] = renamed.pop("quantize.embedding.weight")
+    if "quantize.cluster_size" in renamed:
+        renamed["quantizer.cluster_size"] = renamed.pop("quantize.cluster_size")
+    started = renamed.pop("quantize.embedding.initted", None)
+    renamed["quantizer.initialized"] = torch.tensor(started is None or bool(started.reshape(-1).any()))
+    model = cls(
+        n_codes=n_codes,
+        code_dim=code_dim,
+        decoder_layers=decoder["num_layers"],
+        target="amplitude+phase",
+        **numbers,
+        **options,
+    )
+    return _load(model, renamed)
+
+
+def official_masked(cls: type[_Model], state_dict: Mapping[str, Tensor], *, num_heads: int, **options: Any) -> _Model:
+    """Build a masked model; see :meth:`LabramForMaskedModeling.from_official`.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the model.
+    state_dict : mapping of str to Tensor
+        The authors' weights.
+    num_heads : int
+        Number of attention heads.
+    **options : Any
+        Further arguments of the class.
+
+    Returns
+    -------
+    model : LabramForMaskedModeling
+        With these weights.
+    """
+    state = _tensors(state_dict)
+    _leave_out(state, r"(student\.)?projection_head\..*|logit_scale", "never used")
+    if "lm_head.weight" in state:
+        _leave_out(state, r"student\.lm_head\..*", "never used beside the outer head")
+    state = {key.removeprefix("student."): value for key, value in state.items()}
+    n_codes = _shape(state, "lm_head.weight", 2)[0]
+    outside = {"mask_token": "mask_token", "lm_head.weight": "final_layer.weight", "lm_head.bias": "final_layer.bias"}
+    renamed = {outside[key]: state.pop(key) for key in outside if key in state}
+    model = cls(n_codes=n_codes, **_numbers(state, num_heads), **options)
+    return _load(model, {**renamed, **_encoder_keys(state)})

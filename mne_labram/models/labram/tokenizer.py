@@ -1,0 +1,514 @@
+"""LaBraM's neural tokenizer: one code per patch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from braindecode.models.base import EEGModuleMixin
+from torch import Tensor, nn
+
+from mne_labram.models.labram.base import SFREQ, LabramMixin, batch_signal, with_arrays
+from mne_labram.models.labram.official import official_tokenizer
+from mne_labram.models.labram.sizes import TOKENIZER_SIZES, replace_numbers
+from mne_labram.models.labram.transformer import LabramTransformer
+from mne_labram.nn.initialization import initialize_weights
+from mne_labram.nn.kmeans import perplexity
+from mne_labram.nn.quantizer import Quantized, VectorQuantizer
+from mne_labram.nn.spectra import SpectralTarget
+
+__all__ = ["LabramTokenizer"]
+
+
+class _Pass(NamedTuple):
+    """Everything that one pass through the tokenizer computes."""
+
+    tokens: Tensor
+    quantized: Quantized
+    parts: dict[str, Tensor]
+
+
+class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
+    r"""LaBraM's tokenizer (VQ-NSP), from Jiang et al. (2024) [labram]_.
+
+    :bdg-danger:`Foundation Model` :bdg-info:`Attention/Transformer`
+
+    An encoder turns every one-second patch into a latent, the latent is replaced by the nearest vector of a codebook,
+    and a decoder reconstructs the patches' spectra from those vectors. The index of the vector is the patch's token.
+    With the default options and official weights it is the official ``VQNSP`` (LaBraM, modeling_vqnsp.py) to float
+    precision. Unlike it, it also takes windows of a single patch.
+
+    Parameters
+    ----------
+    n_outputs : None
+        Not used; a tokenizer has no classes.
+    n_chans : int | None
+        Number of channels; only checked against the names.
+    chs_info : list of dict | None
+        ``info["chs"]``: the channels, if ``ch_names`` is None.
+    n_times : int | None
+        Samples in a window. The model takes any number of whole patches up to ``max_patches``, whatever this is.
+    input_window_seconds : float | None
+        Length of a window in seconds.
+    sfreq : float | None
+        Sampling rate in Hz; must be 200 if given.
+    ch_names : list of str | None
+        Channels, in the order of the input, parsed as labels of a recording are.
+    size : {"base", "large", "small"}
+        Configuration: 200 x 12 x 10 (width, blocks, heads) with a codebook of 8192 x 64, the same with 24 blocks, or
+        ours for small machines, 128 x 4 x 4 with 512 x 32.
+    embed_dim, num_layers, num_heads, decoder_layers, n_codes, code_dim : int | None
+        Replace a number of the configuration.
+    target : {"amplitude+phase", "amplitude+sincos", "log_amplitude"}
+        What is reconstructed; see :class:`mne_labram.nn.spectra.SpectralTarget`.
+    target_band : list of float
+        Lowest and highest frequency of ``"log_amplitude"`` in Hz.
+    spatial : {"names", "coordinates"}
+        See :class:`LabramForClassification`.
+    ch_positions : list of list of float | None
+        See :class:`LabramForClassification`.
+    input_scale : float
+        Microvolts per unit inside; officially 100.
+    patch_embed : {"conv", "conv+spectrum"}
+        See :class:`LabramForClassification`.
+    patch_size : int
+        Samples in a patch; official weights need 200.
+    max_patches : int
+        Longest window in patches.
+    qk_norm, qkv_bias : bool
+        Normalise queries and keys; learn a bias of queries and values. The official tokenizer differs from the
+        official backbone in both.
+    layer_scale : float | None
+        Initial residual gain; ``None`` takes the configuration's, which is 0: none.
+    drop_prob, attn_drop_prob, drop_path_prob : float
+        Dropout of tokens and branch outputs, of attention weights, and of whole branches (in the last block).
+    activation : type of nn.Module
+        Class of the activation in convolutions and feed-forward layers.
+    decay, commitment : float
+        See :class:`mne_labram.nn.quantizer.VectorQuantizer`.
+    kmeans_init : bool
+        Start the codebook from k-means on the first ``10 * n_codes`` latents of training, which pass unquantised until
+        then.
+    warmup_steps : int
+        Training steps without quantisation before those latents are collected.
+    revive_dead_codes : bool
+        Replace codes that are not used any more.
+    seed : int
+        Of the initial codebook, k-means and revival.
+    contract : SignalContract | dict | None
+        How the signal was prepared, where it differs from the official preparation.
+
+    Raises
+    ------
+    ValueError
+        As :class:`LabramForClassification`, or if the target is unknown.
+
+    References
+    ----------
+    .. [labram] Jiang, W., Zhao, L., & Lu, B. L. (2024). Large Brain Model for Learning Generic Representations with
+       Tremendous EEG Data in BCI. The Twelfth International Conference on Learning Representations.
+       https://github.com/935963004/LaBraM
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mne_labram.models.labram import LabramTokenizer
+    >>> tokenizer = LabramTokenizer(ch_names=["Fp1", "Fp2", "Cz"], n_times=800, size="small")
+    >>> tokenizer.encode(torch.randn(1, 3, 800)).shape
+    torch.Size([1, 3, 4])
+    """
+
+    def __init__(
+        self,
+        n_outputs: int | None = None,
+        n_chans: int | None = None,
+        chs_info: list[dict] | None = None,
+        n_times: int | None = None,
+        input_window_seconds: float | None = None,
+        sfreq: float | None = None,
+        ch_names: list[str] | None = None,
+        size: str = "base",
+        embed_dim: int | None = None,
+        num_layers: int | None = None,
+        num_heads: int | None = None,
+        decoder_layers: int | None = None,
+        n_codes: int | None = None,
+        code_dim: int | None = None,
+        target: str = "amplitude+phase",
+        target_band: list[float] | tuple[float, float] = (1.0, 45.0),
+        spatial: str = "names",
+        ch_positions: list[list[float]] | None = None,
+        input_scale: float = 100.0,
+        patch_embed: str = "conv",
+        patch_size: int = 200,
+        max_patches: int = 16,
+        qk_norm: bool = False,
+        qkv_bias: bool = True,
+        layer_scale: float | None = None,
+        drop_prob: float = 0.0,
+        attn_drop_prob: float = 0.0,
+        drop_path_prob: float = 0.0,
+        activation: type[nn.Module] = nn.GELU,
+        decay: float = 0.99,
+        commitment: float = 1.0,
+        kmeans_init: bool = True,
+        warmup_steps: int = 0,
+        revive_dead_codes: bool = False,
+        seed: int = 0,
+        contract: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=with_arrays(chs_info),
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        binding = self._prepare(
+            n_chans=n_chans,
+            chs_info=chs_info,
+            ch_names=ch_names,
+            ch_positions=ch_positions,
+            spatial=spatial,
+            patch_size=patch_size,
+            max_patches=max_patches,
+            input_scale=input_scale,
+            contract=contract,
+        )
+        if size not in TOKENIZER_SIZES:
+            raise ValueError(f"size must be one of {', '.join(map(repr, TOKENIZER_SIZES))}, got {size!r}.")
+        named = TOKENIZER_SIZES[size]
+        numbers = replace_numbers(named.encoder, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads)
+        decoder = replace_numbers(numbers, num_layers=decoder_layers or named.decoder_layers)
+        width, code_dim = numbers.embed_dim, code_dim or named.code_dim
+        self.target = SpectralTarget(target, patch_size, sfreq=SFREQ, band=(target_band[0], target_band[1]))
+        options = {
+            "qkv_bias": qkv_bias,
+            "qk_norm": qk_norm,
+            "layer_scale": numbers.layer_scale if layer_scale is None else layer_scale,
+            "drop_prob": drop_prob,
+            "attn_drop_prob": attn_drop_prob,
+            "drop_path_prob": drop_path_prob,
+            "activation": activation,
+        }
+        self.encoder = self._build_encoder(binding, numbers, patch_embed=patch_embed, **options)
+        self.to_latent = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, code_dim))
+        self.quantizer = VectorQuantizer(
+            n_codes or named.n_codes,
+            code_dim,
+            decay=decay,
+            commitment=commitment,
+            kmeans_init=kmeans_init,
+            warmup_steps=warmup_steps,
+            revive_dead_codes=revive_dead_codes,
+            seed=seed,
+        )
+        self.decoder = LabramTransformer(
+            nn.Linear(code_dim, width),
+            binding.embedding(width, activation),
+            size=decoder,
+            max_patches=max_patches,
+            **options,
+        )
+        self.final_layer = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, n_bins))
+                for name, n_bins in self.target.parts.items()
+            }
+        )
+        initialize_weights(self.to_latent)
+        initialize_weights(self.final_layer)
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes."""
+        return self.quantizer.n_codes
+
+    def _latents(self, tokens: Tensor) -> Tensor:
+        """Map normalised patch tokens to latents, in float32 under autocast too, as officially."""
+        weight = self.to_latent[0].weight
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self.to_latent(tokens.to(weight.dtype))
+
+    def _reconstruct(self, vectors: Tensor, n_patches: int) -> dict[str, Tensor]:
+        """Decode codes' vectors, shape (batch, n_tokens, code_dim), into spectra."""
+        embedded = self.decoder.patch_embed(vectors.to(self.decoder.cls_token.dtype))
+        tokens = self.decoder.norm(self.decoder(embedded, n_patches)[:, 1:])
+        return {name: head(tokens).unflatten(1, (-1, n_patches)) for name, head in self.final_layer.items()}
+
+    def _run(self, x: Tensor) -> _Pass:
+        """Encode, quantise and decode checked input."""
+        tokens = self.encoder.norm(self._encode(x))
+        quantized = self.quantizer(self._latents(tokens[:, 1:]))
+        return _Pass(tokens, quantized, self._reconstruct(quantized.vectors, x.shape[2] // self.patch_size))
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor | dict[str, Tensor]:
+        """Reconstruct the spectra of patches from their codes.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts at 200 Hz; 1 to ``max_patches`` whole patches.
+        return_features : bool
+            Return everything else too.
+
+        Returns
+        -------
+        spectra : Tensor, shape (batch, n_chans, n_patches, n_bins)
+            The parts of the target one after the other along the last axis (``model.target.parts``), normalised.
+        features : dict
+            If ``return_features``: ``"features"`` (batch, n_chans * n_patches, embed_dim) and ``"cls_token"``
+            (batch, embed_dim) of the encoder, ``"codes"`` (batch, n_chans, n_patches), ``"quantized"``
+            (batch, n_chans, n_patches, code_dim) and one entry per part of the target.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not that of the bound channels and whole patches, or values are not finite.
+
+        Notes
+        -----
+        In training mode every pass moves the codebook.
+        """
+        x = self._checked(x)
+        tokens, quantized, parts = self._run(x)
+        if not return_features:
+            return torch.cat(list(parts.values()), dim=-1)
+        shape = (x.shape[1], -1)
+        return {
+            "features": tokens[:, 1:],
+            "cls_token": tokens[:, 0],
+            "codes": quantized.codes.unflatten(1, shape),
+            "quantized": quantized.vectors.unflatten(1, shape),
+            **parts,
+        }
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Turn every patch into a code.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts at 200 Hz; 1 to ``max_patches`` whole patches.
+
+        Returns
+        -------
+        codes : Tensor of int64, shape (batch, n_chans, n_patches)
+            Between 0 and ``n_codes - 1``.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not that of the bound channels and whole patches, or values are not finite.
+
+        Notes
+        -----
+        Dropout is off and the codebook stays as it is, in training mode too.
+        """
+        x = self._checked(x)
+        with _evaluating(self):
+            latents = self._latents(self.encoder.norm(self._encode(x)[:, 1:]))
+            return self.quantizer(latents).codes.unflatten(1, (x.shape[1], -1))
+
+    @torch.no_grad()
+    def decode_spectra(self, codes: Tensor) -> dict[str, Tensor]:
+        """Turn codes into spectra.
+
+        Parameters
+        ----------
+        codes : Tensor of int, shape (batch, n_chans, n_patches)
+            From :meth:`encode`.
+
+        Returns
+        -------
+        parts : dict of str to Tensor, shape (batch, n_chans, n_patches, n_bins)
+            Normalised parts of the target.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the bound channels, or a code is not in the codebook.
+        TypeError
+            If the codes are not integers.
+        """
+        if codes.ndim != 3 or codes.shape[1] != len(self.ch_names) or not 1 <= codes.shape[2] <= self.max_patches:
+            raise ValueError(
+                f"Codes must have the shape (batch, {len(self.ch_names)} channels, 1 to {self.max_patches} patches), "
+                f"got {tuple(codes.shape)}."
+            )
+        with _evaluating(self):
+            return self._reconstruct(self.quantizer.lookup(codes.flatten(1)), codes.shape[2])
+
+    def decode(self, codes: Tensor, n_times: int | None = None) -> Tensor:
+        """Turn codes into a signal.
+
+        Parameters
+        ----------
+        codes : Tensor of int, shape (batch, n_chans, n_patches)
+            From :meth:`encode`.
+        n_times : int | None
+            Samples to return; ``None`` returns whole patches.
+
+        Returns
+        -------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts, by inverse Fourier transform of each patch's predicted magnitudes and phases. Its
+            level is that of the training data on average (for official weights: of scalp EEG), because the target
+            does not hold the level of a sample; patches are not blended.
+
+        Raises
+        ------
+        ValueError
+            If the target holds no phases, or codes or ``n_times`` do not fit.
+        TypeError
+            If the codes are not integers.
+        """
+        if not self.target.invertible:
+            self.target.invert({})
+        longest = codes.shape[-1] * self.patch_size
+        n_times = longest if n_times is None else n_times
+        if not longest - self.patch_size < n_times <= longest:
+            raise ValueError(f"{codes.shape[-1]} patches hold {longest} samples, not n_times={n_times}.")
+        return self.target.invert(self.decode_spectra(codes)).flatten(2)[..., :n_times]
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        """Compute the loss of a batch; in training mode, move the codebook and the target's statistics.
+
+        Parameters
+        ----------
+        batch : Tensor | sequence | mapping
+            Signal in microvolts, shape (batch, n_chans, n_times); or a sequence that starts with it; or a mapping with
+            ``"x"`` and, if the batch has other channels than the model, ``"ch_names"``.
+
+        Returns
+        -------
+        losses : dict of str to Tensor
+            ``"loss"`` (their sum), one loss per part of the target, ``"commitment_loss"``, and, without gradient,
+            ``"codebook_perplexity"``, ``"codebook_used"`` (share of the codebook in this batch) and
+            ``"codebook_initialized"``.
+
+        Raises
+        ------
+        ValueError
+            If the batch does not fit the model.
+        """
+        x, ch_names = batch_signal(batch)
+        model = self if ch_names is None else self.bind_channels(ch_names)
+        x = model._checked(x)
+        patches = x.detach().unflatten(2, (-1, self.patch_size))
+        if self.training:
+            self.target.update(patches)
+        _, quantized, parts = model._run(x)
+        wanted = self.target(patches)
+        losses = {f"{name}_loss": F.mse_loss(parts[name].float(), wanted[name].float()) for name in parts}
+        losses["commitment_loss"] = quantized.loss
+        counts = torch.bincount(quantized.codes.flatten(), minlength=self.n_codes)
+        return {
+            "loss": torch.stack(list(losses.values())).sum(),
+            **losses,
+            "codebook_perplexity": perplexity(counts),
+            "codebook_used": (counts > 0).float().mean(),
+            "codebook_initialized": self.quantizer.initialized.float(),
+        }
+
+    def codebook_usage(self, codes: Tensor | None = None) -> dict[str, float]:
+        """Summarise how much of the codebook is used.
+
+        Parameters
+        ----------
+        codes : Tensor of int | None
+            Codes of a data set; ``None``: those of training since the last ``model.quantizer.reset_usage()``.
+
+        Returns
+        -------
+        usage : dict of str to float
+            ``"n_codes"``, ``"n_used"``, ``"fraction"`` and ``"perplexity"``.
+        """
+        return self.quantizer.usage(codes)
+
+    def reset_head(self, n_outputs: int) -> None:
+        """Refuse: a tokenizer has no classes.
+
+        Parameters
+        ----------
+        n_outputs : int
+            Not used.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError("LabramTokenizer has no classification head; build a LabramForClassification instead.")
+
+    @classmethod
+    def from_official(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        ch_names: Sequence[str],
+        n_times: int,
+        sfreq: float = 200,
+        n_outputs: int | None = None,
+        num_heads: int = 10,
+        **options: Any,
+    ) -> Self:
+        """Build the tokenizer from weights of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            State dict of ``VQNSP``. Width, depths and the size of the codebook are read off the shapes.
+        ch_names : sequence of str
+            Channels of the signal.
+        n_times : int
+            Samples in a window.
+        sfreq : float
+            Sampling rate in Hz.
+        n_outputs : int | None
+            Not used.
+        num_heads : int
+            Number of attention heads.
+        **options : Any
+            Further arguments of the class.
+
+        Returns
+        -------
+        model : LabramTokenizer
+            In training mode, as a fresh one.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing, unknown, of a wrong shape or not finite.
+        """
+        return official_tokenizer(
+            cls,
+            state_dict,
+            ch_names=list(ch_names),
+            n_times=n_times,
+            sfreq=sfreq,
+            n_outputs=n_outputs,
+            num_heads=num_heads,
+            **options,
+        )
+
+
+class _evaluating:
+    """Evaluation mode inside; every sub-module as it was outside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modes = [(module, module.training) for module in model.modules()] if model.training else []
+        self._model = model
+
+    def __enter__(self) -> None:
+        if self._modes:
+            self._model.eval()
+
+    def __exit__(self, *exc_info: object) -> None:
+        for module, mode in self._modes:
+            module.training = mode

@@ -1,0 +1,286 @@
+"""A codebook of directions that follows what it codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mne_labram.nn.kmeans import code_sums, nearest_codes, perplexity, spherical_kmeans
+
+__all__ = ["Quantized", "VectorQuantizer"]
+
+# k-means sees at least this many latents per code.
+_LATENTS_PER_CODE = 10
+# A code that no latent was nearest to for so many updates counts as dead.
+_DEAD_AFTER = 50
+
+
+class Quantized(NamedTuple):
+    """What :class:`VectorQuantizer` returns.
+
+    Parameters
+    ----------
+    vectors : Tensor of float32, shape (..., dim)
+        Codes' vectors, with the gradient of the latents (straight through).
+    codes : Tensor of int64, shape (...)
+        Index of the nearest code.
+    loss : Tensor, shape ()
+        Commitment loss.
+    """
+
+    vectors: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """Replace latents by the nearest of ``n_codes`` unit vectors.
+
+    Parameters
+    ----------
+    n_codes, dim : int
+        Size of the codebook.
+    decay : float
+        Weight of a code's old direction when it moves towards the mean of the latents that it codes.
+    commitment : float
+        Weight of the loss that keeps latents near their code.
+    kmeans_init : bool
+        Start from k-means on the first ``10 * n_codes`` latents seen in training. Until then latents pass unquantised.
+        Otherwise, codes start as random directions.
+    kmeans_iterations : int
+        Iterations of k-means.
+    warmup_steps : int
+        Training steps before latents are collected for k-means, for an encoder that starts from nothing.
+    revive_dead_codes : bool
+        Replace a code that was not used for 50 updates by a latent of the current batch. The official code does not.
+    seed : int
+        Of the initial codes, k-means and revival.
+
+    Attributes
+    ----------
+    codebook : Tensor, shape (n_codes, dim)
+        Unit vectors. A buffer: it moves by averages, not by gradients.
+    cluster_size : Tensor, shape (n_codes,)
+        Exponential average of how many latents a code takes per batch.
+    initialized : Tensor of bool, shape ()
+        Whether codes are in use.
+
+    Notes
+    -----
+    ``NormEMAVectorQuantizer`` of LaBraM, norm_ema_quantizer.py (Jiang et al. 2024, equations 7-9; van den Oord et al.
+    2017, arXiv:1711.00937): latents and codes are scaled to unit length; the loss is ``commitment * mse(sg(c), z)``;
+    a code that is hit moves to ``normalize(decay * c + (1 - decay) * normalize(mean(z)))``, one that is not stays.
+
+    Everything happens in float32, under autocast and in a model of half precision too. Under torch.distributed, counts
+    and sums are added over processes and initial codes are those of process 0, so that the codebooks stay the same.
+    """
+
+    codebook: Tensor
+    cluster_size: Tensor
+    initialized: Tensor
+    steps_unused: Tensor
+    n_steps: Tensor
+
+    def __init__(
+        self,
+        n_codes: int,
+        dim: int,
+        *,
+        decay: float = 0.99,
+        commitment: float = 1.0,
+        kmeans_init: bool = True,
+        kmeans_iterations: int = 10,
+        warmup_steps: int = 0,
+        revive_dead_codes: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if n_codes < 2 or dim < 1:
+            raise ValueError(f"A codebook needs at least 2 codes of 1 number, got {n_codes} of {dim}.")
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must lie in [0, 1), got {decay}.")
+        self.n_codes, self.dim = n_codes, dim
+        self.decay, self.commitment = decay, commitment
+        self.kmeans_iterations, self.warmup_steps = kmeans_iterations, warmup_steps
+        self.revive_dead_codes, self.seed = revive_dead_codes, seed
+        codebook = F.normalize(torch.randn(n_codes, dim, generator=self._generator(0), device="cpu"), dim=1)
+        self.register_buffer("codebook", codebook.to(torch.get_default_device()))
+        self.register_buffer("cluster_size", torch.zeros(n_codes))
+        self.register_buffer("initialized", torch.tensor(not kmeans_init))
+        self.register_buffer("steps_unused", torch.zeros(n_codes, dtype=torch.long))
+        self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
+        self._latents: list[Tensor] = []
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Make a generator that depends on the seed and the step only, so that training can be resumed."""
+        return torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + step)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to a device like any module, but stay in float32: half precision would merge codes."""
+        kept = {name: buffer for name, buffer in self._buffers.items() if buffer.is_floating_point()}
+        super()._apply(fn, recurse)
+        for name, old in kept.items():
+            if self._buffers[name].dtype != old.dtype and not old.is_meta:
+                self._buffers[name] = old.to(self._buffers[name].device)
+        return self
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the vectors of codes.
+
+        Parameters
+        ----------
+        codes : Tensor of int, shape (...)
+            Indices.
+
+        Returns
+        -------
+        vectors : Tensor of float32, shape (..., dim)
+            Unit vectors.
+
+        Raises
+        ------
+        TypeError
+            If the codes are not integers.
+        ValueError
+            If one is not in the codebook.
+        """
+        if codes.is_floating_point() or codes.dtype == torch.bool:
+            raise TypeError(f"Codes must be integers, got {codes.dtype}.")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.n_codes:
+            raise ValueError(f"Codes must lie between 0 and {self.n_codes - 1}.")
+        return F.embedding(codes.long(), self.codebook)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantise latents, and in training mode move the codebook.
+
+        Parameters
+        ----------
+        latents : Tensor, shape (..., dim)
+            Output of an encoder.
+
+        Returns
+        -------
+        quantized : Quantized
+            Vectors, codes and loss.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            z = F.normalize(latents.float(), dim=-1)
+            flat = z.detach().reshape(-1, self.dim)
+            if self.training and not self._start(flat):
+                codes = nearest_codes(flat, self.codebook).view(z.shape[:-1])
+                return Quantized(z, codes, z.new_zeros(()))
+            codes = nearest_codes(flat, self.codebook)
+            vectors = F.embedding(codes, self.codebook).view_as(z)
+            loss = self.commitment * F.mse_loss(z, vectors)
+            if self.training:
+                self._follow(flat, codes)
+            return Quantized(z + (vectors - z).detach(), codes.view(z.shape[:-1]), loss)
+
+    @torch.no_grad()
+    def _start(self, latents: Tensor) -> bool:
+        """Collect latents until k-means can be run; tell whether codes are in use."""
+        if bool(self.initialized):
+            return True
+        self.n_steps += 1
+        if int(self.n_steps) <= self.warmup_steps:
+            return False
+        needed = _LATENTS_PER_CODE * self.n_codes
+        self._latents.append(latents.clone())
+        # Old latents come from an encoder that has changed since: keep no more than are needed.
+        while sum(map(len, self._latents[1:])) >= needed:
+            del self._latents[0]
+        if _smallest(sum(map(len, self._latents)), latents.device) < needed:
+            return False
+        centres, counts = spherical_kmeans(
+            torch.cat(self._latents),
+            self.n_codes,
+            n_iterations=self.kmeans_iterations,
+            generator=self._generator(1),
+        )
+        self._latents = []
+        for buffer, value in ((self.codebook, centres), (self.cluster_size, counts)):
+            buffer.copy_(value)
+            if _distributed():
+                dist.broadcast(buffer, src=0)
+        self.steps_unused.zero_()
+        self.initialized.fill_(True)
+        return True
+
+    @torch.no_grad()
+    def _follow(self, latents: Tensor, codes: Tensor) -> None:
+        """Move codes towards the latents that they coded."""
+        self.n_steps += 1
+        counts, sums = code_sums(latents, codes, self.n_codes)
+        if _distributed():
+            dist.all_reduce(counts)
+            dist.all_reduce(sums)
+        self.cluster_size.lerp_(counts, 1.0 - self.decay)
+        moved = F.normalize(self.decay * self.codebook + (1.0 - self.decay) * F.normalize(sums, dim=1), dim=1)
+        used = counts > 0
+        self.codebook.copy_(torch.where(used.unsqueeze(1), moved, self.codebook))
+        self.steps_unused.add_(1).masked_fill_(used, 0)
+        if self.revive_dead_codes:
+            self._revive(latents)
+
+    def _revive(self, latents: Tensor) -> None:
+        """Put codes that nothing was nearest to for long onto latents of this batch."""
+        dead = torch.nonzero(self.steps_unused >= _DEAD_AFTER).flatten()[: len(latents)]
+        if not len(dead):
+            return
+        chosen = torch.randperm(len(latents), generator=self._generator(int(self.n_steps) + 1))[: len(dead)]
+        self.codebook[dead] = latents[chosen.to(latents.device)]
+        self.steps_unused[dead] = 0
+        if _distributed():
+            dist.broadcast(self.codebook, src=0)
+
+    def usage(self, codes: Tensor | None = None) -> dict[str, float]:
+        """Summarise how much of the codebook is used.
+
+        Parameters
+        ----------
+        codes : Tensor of int | None
+            Codes of a data set. ``None``: the running average over training batches since :meth:`reset_usage`.
+
+        Returns
+        -------
+        usage : dict of str to float
+            ``"n_codes"``, ``"n_used"`` (codes that occur), ``"fraction"`` (of the codebook) and ``"perplexity"``.
+        """
+        if codes is None:
+            counts = self.cluster_size
+        else:
+            counts = torch.bincount(codes.flatten().long(), minlength=self.n_codes)
+        n_used = int((counts > 0).sum())
+        return {
+            "n_codes": self.n_codes,
+            "n_used": n_used,
+            "fraction": n_used / self.n_codes,
+            "perplexity": float(perplexity(counts)),
+        }
+
+    def reset_usage(self) -> None:
+        """Forget which codes were used, as the official training does every epoch."""
+        self.cluster_size.zero_()
+
+    def extra_repr(self) -> str:
+        """Show the size."""
+        return f"n_codes={self.n_codes}, dim={self.dim}"
+
+
+def _distributed() -> bool:
+    """Tell whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _smallest(n: int, device: torch.device) -> int:
+    """Smallest of a number over the processes that train together."""
+    if not _distributed():
+        return n
+    value = torch.tensor(n, device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MIN)
+    return int(value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.filtering import FilterChain
-from mne_labram.signal.quality import QualityThresholds, SecondQuality, second_edges, unusable_seconds
+from mne_labram.signal.quality import QualityThresholds, SecondQuality, n_seconds, second_edges, unusable_seconds
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.seams import FileGap
 from mne_labram.signal.source import EdfPart, RawSource
@@ -114,7 +114,7 @@ class ConformPlan:
     @property
     def n_seconds(self) -> int:
         """Seconds at the contract's rate, the last perhaps a part of one."""
-        return int(np.ceil(self.n_times / self.sfreq - 1e-9))
+        return n_seconds(self.n_times, self.sfreq)
 
     def iter_blocks(self, block_seconds: float = 300.0) -> Iterator[Block]:
         """Read, filter and judge the recording block by block.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["QualityThresholds", "SecondQuality", "second_edges", "unusable_seconds"]
+__all__ = ["QualityThresholds", "SecondQuality", "n_seconds", "second_edges", "unusable_seconds"]
 
 #: Signal on either side of a second that its verdict may depend on.
 CONTEXT_SECONDS = 1.25
@@ -49,6 +49,11 @@ class QualityThresholds:
     unlimited_clip_uv: float = 300.0
     unlimited_clip_seconds: float = 0.050
     bad_share: float = 0.5
+
+
+def n_seconds(n_times: int, sfreq: float) -> int:
+    """Return the number of seconds that hold at least one sample, the last perhaps a part of one."""
+    return int((n_times - 1) / sfreq + 1e-9) + 1 if n_times else 0
 
 
 def second_edges(first: int, last: int, sfreq: float, n_times: int) -> np.ndarray:
@@ -105,7 +110,7 @@ class SecondQuality:
         self.sfreq, self.n_times = float(sfreq), int(n_times)
         self.thresholds = QualityThresholds() if thresholds is None else thresholds
         self.limits = np.full((n_chans, 2), np.nan) if limits is None else np.asarray(limits, dtype=float)
-        self.n_seconds = int(np.ceil(n_times / sfreq - 1e-9))
+        self.n_seconds = n_seconds(self.n_times, self.sfreq)
         self.missing, self.flat, self.clipped = (np.zeros((self.n_seconds, n_chans), dtype=bool) for _ in _PROBLEMS)
         self.n_done = 0
         self._buffer = np.zeros((n_chans, 0))

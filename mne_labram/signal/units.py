@@ -37,7 +37,7 @@ def unit_factor(assume_unit: str | None, default: str) -> float:
     """
     if assume_unit is None:
         return UNITS_IN_MICROVOLTS[default]
-    unit = assume_unit.replace("\u00b5", "u").replace("\u03bc", "u") if isinstance(assume_unit, str) else assume_unit
+    unit = assume_unit.replace("\u00b5", "u").replace("\u03bc", "u") if isinstance(assume_unit, str) else ""
     if unit not in UNITS_IN_MICROVOLTS:
         raise ValueError(f"assume_unit must be one of 'V', 'mV', 'uV' and 'nV', got {assume_unit!r}.")
     return UNITS_IN_MICROVOLTS[unit]
@@ -108,6 +108,8 @@ def amplitude_problem(
     text = (
         f"{what} has a median amplitude of {_microvolts(amplitude)} and scalp EEG lies between {low:g} and {high:g} µV"
     )
+    if hint:
+        text += f" ({hint})"
     if vouched and low / _TOLERANCE <= amplitude <= high * _TOLERANCE:
         return None, text + "; taken as it is because assume_unit was given."
     if vouched:

@@ -86,8 +86,8 @@ def save_checkpoint(
     except (TypeError, ValueError) as error:
         raise ValueError(f"The card must hold plain, finite JSON values ({error}).") from None
     label = "The checkpoint"
-    twin = build_model(type(model), config, label=label, n_tensors=len(state), device="meta")
-    _check_twin(twin, header, {name: value.shape for name, value in state.items()}, label)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    _check_twin(build_model(type(model), config, label=label, shapes=shapes, device="meta"), header, shapes, label)
     with written_whole(path, overwrite=overwrite) as temporary:
         try:
             save_file(state, temporary, metadata={_KEY: text})
@@ -211,9 +211,9 @@ def load_checkpoint(
         check_sha256(path, sha256)
     header, shapes = _read_header(path)
     cls = model_class(header["class"], label)
-    twin = build_model(cls, header["config"], label=label, n_tensors=len(shapes), device="meta")
-    _check_twin(twin, header, shapes, label)
-    model = build_model(cls, header["config"], label=label, n_tensors=len(shapes))
+    config = header["config"]
+    _check_twin(build_model(cls, config, label=label, shapes=shapes, device="meta"), header, shapes, label)
+    model = build_model(cls, config, label=label, shapes=shapes)
     load_strict(model, load_file(path), source=label)
     model.eval()
     return model if ch_names is None else model.bind_channels(list(ch_names))

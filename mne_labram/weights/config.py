@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = ["build_model", "model_class", "model_config"]
 
 # Bounds on what a file may say. The largest honest values are a few thousand samples and 128 channels.
 _LARGEST_NUMBER = 1_000_000
+_LARGEST_OF = {"patch_size": 10_000, "seed": 2**63, "warmup_steps": 2**63}
 _LONGEST_LIST = 4_096
 _LONGEST_TEXT = 300
 _DEEPEST = 4
@@ -99,6 +100,9 @@ def model_config(model: nn.Module) -> dict[str, Any]:
         value = given.get(name, parameter.default)
         if name not in config and value is not None and value is not parameter.default:
             raise ValueError(f"{cls.__name__} cannot be saved: its argument {name} is a {type(value).__name__}.")
+    # Names may be given to the outputs of a model that exists already.
+    if "class_names" in config and getattr(model, "class_names", None) is not None:
+        config["class_names"] = list(model.class_names)
     return _to_json(config, cls.__name__)
 
 
@@ -124,8 +128,9 @@ def _check_value(value: Any, name: str, label: str, depth: int = 0) -> None:
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, int | float):
-        if not abs(value) <= _LARGEST_NUMBER:
-            raise ValueError(f"{label} is not usable: its argument {name} is {value:.3g}, beyond every sane size.")
+        if not abs(value) <= _LARGEST_OF.get(name, _LARGEST_NUMBER):
+            shown = f"{value:.3g}" if isinstance(value, float) or abs(value) < 1e300 else "enormous"
+            raise ValueError(f"{label} is not usable: its argument {name} is {shown}, beyond every sane size.")
         return
     if len(value) > (_LONGEST_TEXT if isinstance(value, str) else _LONGEST_LIST):
         raise ValueError(
@@ -138,7 +143,7 @@ def _check_value(value: Any, name: str, label: str, depth: int = 0) -> None:
             _check_value(item, name, label, depth + 1)
 
 
-def _arguments(cls: type[nn.Module], config: Any, label: str, n_tensors: int) -> dict[str, Any]:
+def _arguments(cls: type[nn.Module], config: Any, label: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Check what a file says, and turn it into constructor arguments."""
     if not isinstance(config, dict):
         raise ValueError(f"{label} is not usable: its configuration is a {type(config).__name__}, not a table.")
@@ -153,20 +158,26 @@ def _arguments(cls: type[nn.Module], config: Any, label: str, n_tensors: int) ->
         _check_value(value, name, label)
         # Every layer has tensors of its own, so there are at most as many; and building them takes time even where
         # no memory is taken.
-        if isinstance(value, int) and ("layers" in name or "depth" in name) and value > n_tensors:
-            raise ValueError(f"{label} is not usable: it claims {name}={value} but holds {n_tensors} tensors.")
+        if isinstance(value, int) and ("layers" in name or "depth" in name) and value > len(shapes):
+            raise ValueError(f"{label} is not usable: it claims {name}={value} but holds {len(shapes)} tensors.")
         if isinstance(parameters[name].default, type):
             value = _activation(value, name, label)
         elif name == "chs_info" and isinstance(value, list):
             value = [_channel(item, label) for item in value]
         arguments[name] = value
+    # A codebook is drawn on the CPU, on whatever device the model is built.
+    codes = [config.get(name) for name in ("n_codes", "code_dim")]
+    n_codes, code_dim = (number if isinstance(number, int) else 1 for number in codes)
+    n_values = sum(math.prod(shape) for shape in shapes.values())
+    if n_codes * code_dim > n_values:
+        raise ValueError(f"{label} is not usable: it claims {n_codes} x {code_dim} codes but holds {n_values} values.")
     return arguments
 
 
 def _activation(value: Any, name: str, label: str) -> type[nn.Module]:
     """Look an activation up by its full name, in torch.nn only."""
     cls = getattr(nn, value.removeprefix(_ACTIVATIONS), None) if isinstance(value, str) else None
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module) and value == _ACTIVATIONS + cls.__name__):
+    if not isinstance(cls, type) or f"{cls.__module__}.{cls.__qualname__}" != value:
         raise ValueError(
             f"{label} is not usable: its argument {name} must be an activation of torch.nn, got {value!r}."
         )
@@ -184,7 +195,12 @@ def _channel(item: Any, label: str) -> dict[str, Any]:
 
 
 def build_model(
-    cls: type[nn.Module], config: Any, *, label: str, n_tensors: int, device: str | torch.device = "cpu"
+    cls: type[nn.Module],
+    config: Any,
+    *,
+    label: str,
+    shapes: Mapping[str, Sequence[int]],
+    device: str | torch.device = "cpu",
 ) -> nn.Module:
     """Build a model from what a file says of it.
 
@@ -196,8 +212,8 @@ def build_model(
         Constructor arguments as :func:`model_config` writes them; not trusted.
     label : str
         The file, for error messages.
-    n_tensors : int
-        How many tensors the file holds.
+    shapes : mapping of str to sequence of int
+        Shapes of the tensors in the file: no honest argument goes beyond them.
     device : str | torch.device
         ``"meta"`` builds without taking memory, to compare shapes.
 
@@ -211,7 +227,7 @@ def build_model(
     ValueError
         If the arguments are unknown, of absurd size, or make no model.
     """
-    arguments = _arguments(cls, config, label, n_tensors)
+    arguments = _arguments(cls, config, label, shapes)
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return cls(**arguments)

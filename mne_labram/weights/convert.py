@@ -51,7 +51,9 @@ def convert_official(
         The file to write; its name must end in ``.safetensors``.
     kind : {"classification", "masked", "tokenizer"} | None
         What to make of it; ``None`` decides by the names of the weights. A pre-trained backbone (``"masked"``) can
-        also be made ``"classification"``, with a fresh head, to be fine-tuned or to give embeddings.
+        also be made ``"classification"``, with a fresh head, to be fine-tuned; its embeddings differ a little from
+        those of ``"masked"``, because the CLS token takes another row of the position table in the authors' two
+        models.
     ch_names : sequence of str | None
         Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`. They can be changed when loading.
     n_times : int

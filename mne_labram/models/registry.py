@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from braindecode.models import util
 
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
@@ -21,19 +23,23 @@ def register() -> None:
     by name work; ``non_classification_models`` says which of them do not classify. Called when
     :mod:`mne_labram.models` is imported; a second call changes nothing.
 
-    Raises
-    ------
-    ValueError
-        If a name belongs to another model already; nothing is registered then.
+    Warns
+    -----
+    UserWarning
+        If a name belongs to another model already: that one stays, and ours can be used by its class only. No error,
+        because it would come up in everybody's ``import braindecode``.
     """
     taken = {**util.interpolated_models_dict, **util.models_dict}
-    for model in MODELS:
-        if taken.get(model.__name__, model) is not model:
-            raise ValueError(
-                f"Braindecode has another model of the name {model.__name__!r}, so ours cannot be registered under it."
-            )
-    for model in MODELS:
-        util.models_dict[model.__name__] = model
     others = getattr(util, "non_classification_models", None)
-    if others is not None:
-        others.extend(model.__name__ for model in NON_CLASSIFICATION_MODELS if model.__name__ not in others)
+    for model in MODELS:
+        name = model.__name__
+        if taken.get(name, model) is not model:
+            warnings.warn(
+                f"Braindecode has another model of the name {name!r}; give the class mne_labram.models.{name} instead.",
+                UserWarning,
+                stacklevel=2,
+            )
+            continue
+        util.models_dict[name] = model
+        if model in NON_CLASSIFICATION_MODELS and others is not None and name not in others:
+            others.append(name)

@@ -142,6 +142,31 @@ class LabramMixin:
             **options,
         )
 
+    def _encoder_arguments(self) -> dict[str, Any]:
+        """Arguments with which a model of another kind gets the same encoder, channels and contract."""
+        block, blocks = self.encoder.blocks[0], self.encoder.blocks
+        remembered = self._braindecode_init_kwargs
+        names = ("ch_positions", "spatial", "input_scale", "patch_embed", "patch_size", "max_patches", "activation")
+        return {
+            **{name: remembered[name] for name in names},
+            "ch_names": list(self.ch_names),
+            "chs_info": self._chs_info,
+            "n_times": self._n_times,
+            "sfreq": self._sfreq,
+            "embed_dim": self.embed_dim,
+            "num_layers": len(blocks),
+            "num_heads": block.attn.num_heads,
+            "qk_norm": block.attn.q_norm is not None,
+            "qkv_bias": block.attn.q_bias is not None,
+            "layer_scale": 0.0 if block.gamma_1 is None else 0.1,
+            "contract": dict(self._contract_fields) or None,
+        }
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of a token."""
+        return self.encoder.cls_token.shape[-1]
+
     @property
     def contract(self) -> SignalContract:
         """The signal this model may be fed.

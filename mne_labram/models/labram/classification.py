@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
+from braindecode.models import Labram
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
 from mne_labram.models.labram.base import LabramMixin, with_arrays
+from mne_labram.models.labram.braindecode import (
+    braindecode_arguments,
+    braindecode_to_official,
+    build_braindecode,
+    name_mapping,
+)
 from mne_labram.models.labram.official import official_classification
 from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.nn.initialization import INIT_STD
@@ -286,6 +293,115 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
             num_heads=num_heads,
             **options,
         )
+
+    @classmethod
+    def from_braindecode(
+        cls,
+        labram: nn.Module | Mapping[str, Tensor],
+        *,
+        ch_names: Sequence[str],
+        n_times: int | None = None,
+        sfreq: float = 200,
+        n_outputs: int | None = None,
+        num_heads: int = 10,
+        **options: Any,
+    ) -> Self:
+        """Build the model from Braindecode's ``Labram``.
+
+        Parameters
+        ----------
+        labram : braindecode.models.Labram | mapping of str to Tensor
+            The model, or its state dict.
+        ch_names : sequence of str
+            Channels of the signal, of those that Braindecode knows.
+        n_times : int | None
+            Samples in a window; ``None``: as many as the temporal embedding allows. Longer windows cannot be used.
+        sfreq : float
+            Sampling rate in Hz.
+        n_outputs : int | None
+            As in :meth:`from_official`.
+        num_heads : int
+            Number of attention heads, if a state dict without query norm is given.
+        **options : Any
+            Further arguments of the class.
+
+        Returns
+        -------
+        model : LabramForClassification
+            In training mode. It takes microvolts and divides by ``input_scale`` (100); Braindecode's model does not
+            scale, so for the same output that one must be given the divided signal.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing, unknown (e.g. of a learned patcher), of a wrong shape or not finite.
+        """
+        state_dict: Any = labram
+        if isinstance(labram, nn.Module):
+            if not isinstance(labram, Labram):
+                raise TypeError(f"Expected Braindecode's Labram or its state dict, got {type(labram).__name__}.")
+            state_dict = labram.state_dict()
+            read = braindecode_arguments(labram)
+            num_heads = read.pop("num_heads")
+            options = {**read, **options}
+        state = braindecode_to_official(state_dict)
+        if n_times is None and "time_embed" in state:
+            n_times = state["time_embed"].shape[1] * int(options.get("patch_size", 200))
+        return cls.from_official(
+            state, ch_names=ch_names, n_times=n_times, sfreq=sfreq, n_outputs=n_outputs, num_heads=num_heads, **options
+        )
+
+    def to_braindecode(self, *, n_times: int | None = None, fold_input_scale: bool = False) -> Labram:
+        """Build Braindecode's ``Labram`` with these weights.
+
+        Parameters
+        ----------
+        n_times : int | None
+            Samples in a window, which upstream is fixed; ``None``: the ``n_times`` of this model.
+        fold_input_scale : bool
+            Divide the first convolution by ``input_scale``, so that the result takes microvolts as this model does.
+            Otherwise weights are unchanged, and it must be given the signal divided by ``input_scale``.
+
+        Returns
+        -------
+        labram : braindecode.models.Labram
+            ``labram(x / model.input_scale, ch_names=model.ch_names)`` equals ``model(x)`` to float precision.
+
+        Raises
+        ------
+        ValueError
+            If this model has what Braindecode's has not: coordinates, the spectrum, a width that the convolution does
+            not give.
+        """
+        return build_braindecode(self, n_times=n_times, fold_input_scale=fold_input_scale)
+
+    @classmethod
+    def from_encoder(cls, model: nn.Module, *, n_outputs: int | None = None, **options: Any) -> Self:
+        """Put a fresh head onto the encoder of another of our LaBraM models.
+
+        Parameters
+        ----------
+        model : LabramForMaskedModeling | LabramTokenizer | LabramForClassification
+            The pre-trained model; its weights are copied.
+        n_outputs : int | None
+            Number of classes.
+        **options : Any
+            Further arguments of the class; those that shape the encoder are the model's.
+
+        Returns
+        -------
+        model : LabramForClassification
+            In training mode, on the device of the other.
+        """
+        new = cls(n_outputs=n_outputs, **{**model._encoder_arguments(), **options})
+        new.to(model.encoder.cls_token)
+        new.encoder.load_state_dict(model.encoder.state_dict())
+        return new
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """Names that the authors and Braindecode have for our tensors; read by ``load_state_dict``."""
+        return name_mapping(self)
 
 
 def _fresh_head(embed_dim: int, n_outputs: int) -> nn.Linear:

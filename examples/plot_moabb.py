@@ -13,6 +13,9 @@ checkpoint in its place (``mne-labram convert``) for a benchmark worth reporting
 # %%
 # A checkpoint file keeps the pipelines small to clone, and its path is part of the name under which MOABB stores the
 # results.
+# First, so that Braindecode imports beside a torchaudio that does not load.
+from mne_labram import EEGEmbedding, LabramForClassification, save_checkpoint  # isort: skip
+
 import tempfile
 import warnings
 from pathlib import Path
@@ -27,8 +30,6 @@ from moabb.paradigms import LeftRightImagery
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from mne_labram import EEGEmbedding, LabramForClassification, save_checkpoint
 
 mne.set_log_level("error")
 moabb.set_log_level("error")

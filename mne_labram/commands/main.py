@@ -292,3 +292,15 @@ def speed(
     from mne_labram.benchmark.speed import speed_table
 
     typer.echo(speed_table(threads=threads, batch_size=batch_size, seconds=seconds, device=device))
+
+
+@benchmark.command()
+def memory(
+    hours: Annotated[list[float], typer.Option(help="Lengths of the recordings in hours.")] = [1.0, 24.0],  # noqa: B006
+    size: Annotated[str, typer.Option(help="Configuration of the model.")] = "small",
+    stride: Annotated[float, typer.Option(help="Step between windows in seconds.")] = 1.0,
+) -> None:
+    """Peak memory of annotating a recording of one hour and of a day."""
+    from mne_labram.benchmark.memory import memory_table
+
+    typer.echo(memory_table(hours, size=size, stride=stride))

@@ -22,15 +22,16 @@ from torch import nn
 from mne_labram.nn.state import load_strict, state_differences
 from mne_labram.signal.contract import SignalContract
 from mne_labram.weights.config import build_model, model_class, model_config
-from mne_labram.weights.files import check_sha256, file_sha256, readable_file, written_whole
+from mne_labram.weights.files import check_sha256, file_sha256, readable_file, shown, written_whole
 
 __all__ = ["FORMAT_VERSION", "describe_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-#: Raised when an older version of the package could not read what a newer one writes.
+#: Goes up when an older version of the package cannot read what this one writes.
 FORMAT_VERSION = 1
 _KEY = "mne_labram"
 # 128 channels with positions take 50 kB.
 _LONGEST_HEADER = 4 * 2**20
+_LONGEST_NAME = 200
 
 
 def save_checkpoint(
@@ -137,6 +138,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
         if path.suffix.lower() in (".pth", ".pt", ".ckpt"):
             hint = "; an official checkpoint is first converted: mne-labram convert IN.pth OUT.safetensors"
         raise ValueError(f"{label} is no safetensors file, or it is damaged ({_first_line(error)}){hint}.") from None
+    if any(name != shown(name, _LONGEST_NAME) for name in shapes):
+        raise ValueError(f"{label} is damaged: it holds a tensor whose name is no name.")
     text = metadata.get(_KEY)
     if text is None:
         raise ValueError(
@@ -169,7 +172,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
 
 def _first_line(error: BaseException) -> str:
     """Give the first line of another library's message, without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+    return shown((str(error).splitlines() or [type(error).__name__])[0], 160).rstrip(".")
 
 
 def load_checkpoint(

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mne_labram.weights.files import shown
+
 __all__ = ["build_model", "model_class", "model_config"]
 
 # Bounds on what a file may say. The largest honest values are a few thousand samples and 128 channels.
@@ -31,7 +33,7 @@ _UNBUILDABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 
 
 def _model_classes() -> dict[str, type[nn.Module]]:
-    """Every model class that this package exports."""
+    """Every model class that this package exports; imported late, because Braindecode takes seconds."""
     from mne_labram import models
 
     exported = {name: getattr(models, name) for name in models.__all__}
@@ -61,7 +63,7 @@ def model_class(name: Any, label: str) -> type[nn.Module]:
     classes = _model_classes()
     if not isinstance(name, str) or name not in classes:
         raise ValueError(
-            f"{label} holds a {str(name)[:60]!r}, which this version of mne_labram does not know; it knows "
+            f"{label} holds a {shown(str(name), 60)!r}, which this version of mne_labram does not know; it knows "
             f"{', '.join(sorted(classes))}."
         )
     return classes[name]
@@ -148,7 +150,7 @@ def _arguments(cls: type[nn.Module], config: Any, label: str, shapes: Mapping[st
     if not isinstance(config, dict):
         raise ValueError(f"{label} is not usable: its configuration is a {type(config).__name__}, not a table.")
     parameters = inspect.signature(cls).parameters
-    unknown = [str(name)[:40] for name in config if name not in parameters]
+    unknown = [shown(name, 40) for name in config if name not in parameters]
     if unknown:
         raise ValueError(
             f"{label} was written by another version: {cls.__name__} has no argument {', '.join(unknown[:3])}."
@@ -179,7 +181,8 @@ def _activation(value: Any, name: str, label: str) -> type[nn.Module]:
     cls = getattr(nn, value.removeprefix(_ACTIVATIONS), None) if isinstance(value, str) else None
     if not isinstance(cls, type) or f"{cls.__module__}.{cls.__qualname__}" != value:
         raise ValueError(
-            f"{label} is not usable: its argument {name} must be an activation of torch.nn, got {value!r}."
+            f"{label} is not usable: its argument {name} must be an activation of torch.nn, "
+            f"got {shown(str(value), 60)!r}."
         )
     return cls
 
@@ -232,5 +235,5 @@ def build_model(
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return cls(**arguments)
     except _UNBUILDABLE as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
+        reason = shown(" ".join(str(error).split()), 200).rstrip(".")
         raise ValueError(f"{label} describes a {cls.__name__} that cannot be built: {reason}.") from None

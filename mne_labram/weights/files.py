@@ -6,11 +6,12 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_sha256", "file_sha256", "readable_file", "written_whole"]
+__all__ = ["check_sha256", "file_sha256", "readable_file", "shown", "written_whole"]
 
 
 def readable_file(fname: str | os.PathLike) -> Path:
@@ -78,6 +79,25 @@ def check_sha256(path: Path, sha256: str) -> None:
         )
 
 
+def shown(text: str, longest: int = 120) -> str:
+    """Make text from a file fit for a message.
+
+    Parameters
+    ----------
+    text : str
+        Anything, also what was made to confuse a terminal.
+    longest : int
+        Characters to keep.
+
+    Returns
+    -------
+    text : str
+        One line without control characters.
+    """
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 @contextmanager
 def written_whole(fname: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary name in the same folder, and move it to its own name only if all went well.
@@ -106,10 +126,14 @@ def written_whole(fname: str | os.PathLike, *, overwrite: bool = False) -> Itera
         raise FileExistsError(f"{str(path)!r} exists already; pass overwrite=True to replace it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
-    # Not the tempfile module: its files are readable by their owner only, and would stay so.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        # Whoever writes may replace it by a file of its own that only the owner can read, as tempfile and safetensors
+        # do; what the folder gives to a new file is what the user wants.
+        with open(temporary, "xb") as file:
+            mode = os.fstat(file.fileno()).st_mode
         yield temporary
+        os.chmod(temporary, stat.S_IMODE(mode))
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mne_labram.weights.files import file_sha256, readable_file
+from mne_labram.weights.files import file_sha256, readable_file, shown
 from mne_labram.weights.pickle_reader import read_torch_file
 
 __all__ = ["OFFICIAL_KINDS", "official_kind", "official_sizes", "read_official_checkpoint"]
@@ -27,6 +27,7 @@ _WRAPPERS = ("module.", "_orig_mod.")
 # tokenizer (modeling_vqnsp.py) leaves out what starts with the other words.
 _NOT_WEIGHTS = ("logit_scale", "student.logit_scale")
 _NOT_WEIGHTS_PREFIXES = ("loss", "teacher", "scaling")
+_LONGEST_NAME = 200
 # Heads per width in the three published sizes (modeling_finetune.py).
 _PUBLISHED_HEADS = {200: 10, 400: 16, 800: 16}
 
@@ -107,8 +108,8 @@ def _tensors(weights: Any, label: str) -> dict[str, torch.Tensor]:
             f"{', '.join(map(repr, _WEIGHT_KEYS))}."
         )
     for name, value in weights.items():
-        if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
-            raise ValueError(f"{label} holds no weights: {str(name)[:60]!r} is no name of a tensor.")
+        if not isinstance(name, str) or name != shown(name, _LONGEST_NAME):
+            raise ValueError(f"{label} holds no weights: {shown(str(name), 60)!r} is no name of a tensor.")
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise ValueError(
                 f"{label} holds no weights: {name!r} is of type {type(value).__name__}, not a dense tensor."

@@ -29,6 +29,8 @@ from typing import Any, BinaryIO
 import torch
 from torch.torch_version import TorchVersion
 
+from mne_labram.weights.files import shown
+
 __all__ = ["read_torch_file"]
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -153,7 +155,7 @@ def _inspect_pickle(stream: BinaryIO, label: str) -> None:
     for name in _names_in_pickle(stream):
         if name not in ALLOWED_NAMES:
             raise _RefusedError(
-                f"{label} asks for {_shown(name)}, which is no part of a checkpoint; nothing of the file was "
+                f"{label} asks for {shown(name)}, which is no part of a checkpoint; nothing of the file was "
                 "executed or loaded, get the weights as safetensors or from a source you trust."
             )
     end = stream.tell()
@@ -247,10 +249,4 @@ def _reason(error: BaseException) -> str:
     if not isinstance(error, (pickle.UnpicklingError, RuntimeError)):
         return "it does not end where it says, or contradicts itself"
     text = str(error).split("Check the documentation of torch.load")[0].strip()
-    return _shown(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__))
-
-
-def _shown(text: str) -> str:
-    """Make text from a file fit for a message: one line, no control characters, not long."""
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shown(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__))

@@ -434,6 +434,8 @@ HEAD = "final_layer.weight"
 STATES: dict[str, tuple[Callable[[dict], dict], str]] = {
     "missing": (_without(HEAD), rf"1 tensor is missing \({HEAD}\)"),
     "unknown": (lambda s: {**s, "w": torch.ones(1)}, r"1 tensor is unknown to the model \(w\)"),
+    "no name": (lambda s: {**s, "a\x1b[2J": torch.ones(1)}, "it holds a tensor whose name is no name"),
+    "long name": (lambda s: {**s, "a" * 1000: torch.ones(1)}, "it holds a tensor whose name is no name"),
     "renamed": (_renamed, r"1 tensor is missing \(encoder.cls_token\); 1 tensor is unknown .*encoder.class_token"),
     "shape": (_changed(HEAD, lambda w: w[:2].clone()), f"{HEAD} is 2 x 32, not 3 x 32"),
     "transposed": (_changed(HEAD, lambda w: w.T.contiguous()), f"{HEAD} is 32 x 3, not 3 x 32"),

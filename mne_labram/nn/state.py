@@ -28,9 +28,7 @@ def _counted(names: Sequence[str], singular: str, plural: str) -> str:
     return f"{len(names)} {singular if len(names) == 1 else plural} ({_some(names)})"
 
 
-def state_differences(
-    expected: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]
-) -> list[str]:
+def state_differences(expected: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> list[str]:
     """Say how the names and shapes of two state dicts differ.
 
     Parameters
@@ -55,9 +53,7 @@ def state_differences(
     ]
     differences = []
     if missing:
-        differences.append(
-            _counted(missing, "tensor is missing", "tensors are missing")
-        )
+        differences.append(_counted(missing, "tensor is missing", "tensors are missing"))
     if unknown:
         differences.append(
             _counted(
@@ -67,9 +63,7 @@ def state_differences(
             )
         )
     if reshaped:
-        differences.append(
-            _counted(reshaped, "tensor has another shape", "tensors have another shape")
-        )
+        differences.append(_counted(reshaped, "tensor has another shape", "tensors have another shape"))
     return differences
 
 
@@ -82,9 +76,7 @@ def _kind_of_number(dtype: torch.dtype) -> str:
     return "boolean" if dtype == torch.bool else "integer"
 
 
-def load_strict(
-    model: nn.Module, state_dict: Mapping[str, torch.Tensor], *, source: str
-) -> None:
+def load_strict(model: nn.Module, state_dict: Mapping[str, torch.Tensor], *, source: str) -> None:
     """Copy a state dict into a model if, and only if, every tensor fits.
 
     Every name must be matched on both sides, every shape and kind of number must be the model's, and every value must
@@ -108,18 +100,10 @@ def load_strict(
         If ``state_dict`` is not a mapping of names to tensors.
     """
     if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"A state dict maps names to tensors; {source} gives a {type(state_dict).__name__}."
-        )
-    strangers = [
-        repr(name)
-        for name, value in state_dict.items()
-        if not isinstance(value, torch.Tensor)
-    ]
+        raise TypeError(f"A state dict maps names to tensors; {source} gives a {type(state_dict).__name__}.")
+    strangers = [repr(name) for name, value in state_dict.items() if not isinstance(value, torch.Tensor)]
     if strangers:
-        raise TypeError(
-            f"A state dict maps names to tensors; in {source} these are none: {_some(strangers)}."
-        )
+        raise TypeError(f"A state dict maps names to tensors; in {source} these are none: {_some(strangers)}.")
     own = model.state_dict()
     problems = state_differences(
         {name: value.shape for name, value in own.items()},
@@ -127,37 +111,23 @@ def load_strict(
     )
     kinds, infinite = [], []
     for name, value in state_dict.items():
-        if name in own and _kind_of_number(value.dtype) != _kind_of_number(
-            own[name].dtype
-        ):
-            kinds.append(
-                f"{name} is {_kind_of_number(value.dtype)}, not {_kind_of_number(own[name].dtype)}"
-            )
+        if name in own and _kind_of_number(value.dtype) != _kind_of_number(own[name].dtype):
+            kinds.append(f"{name} is {_kind_of_number(value.dtype)}, not {_kind_of_number(own[name].dtype)}")
         if not value.is_meta and not bool(torch.isfinite(value).all()):
             infinite.append(name)
     if kinds:
-        problems.append(
-            _counted(kinds, "tensor is of another kind", "tensors are of another kind")
-        )
+        problems.append(_counted(kinds, "tensor is of another kind", "tensors are of another kind"))
     if infinite:
-        problems.append(
-            _counted(
-                infinite, "tensor holds NaN or infinity", "tensors hold NaN or infinity"
-            )
-        )
+        problems.append(_counted(infinite, "tensor holds NaN or infinity", "tensors hold NaN or infinity"))
     if not problems:
         problems = _contradictions(own, state_dict)
     if problems:
-        raise ValueError(
-            f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}; nothing was loaded."
-        )
+        raise ValueError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}; nothing was loaded.")
     # Not model.load_state_dict: Braindecode's renames keys on the way.
     nn.Module.load_state_dict(model, dict(state_dict), strict=True)
 
 
-def _contradictions(
-    own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
-) -> list[str]:
+def _contradictions(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
     """Find names that are one tensor in the model but hold different values in the file: the last would win."""
     first: dict[tuple, str] = {}
     pairs = []

@@ -19,9 +19,7 @@ class _Tied(nn.Module):
 
 def _model(seed: int = 0, width: int = 4) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2)
-    )
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -36,16 +34,11 @@ def test_loads_every_value() -> None:
 
 
 def test_casts_half_precision_but_not_kinds() -> None:
-    state = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in _copy(_model(0)).items()
-    }
+    state = {name: value.half() if value.is_floating_point() else value for name, value in _copy(_model(0)).items()}
     target = _model(1)
     load_strict(target, state, source="the file")
     assert target[0].weight.dtype == torch.float32
-    torch.testing.assert_close(
-        target[0].weight, state["0.weight"].float(), rtol=0, atol=0
-    )
+    torch.testing.assert_close(target[0].weight, state["0.weight"].float(), rtol=0, atol=0)
     state["0.weight"] = state["0.weight"].to(torch.int64)
     with pytest.raises(
         ValueError,
@@ -95,9 +88,7 @@ def test_refuses_and_leaves_the_model_alone(spoil, words) -> None:
     assert message.startswith("'a.pth' ")
     assert all(word in message for word in words)
     assert "\n" not in message
-    assert all(
-        torch.equal(before[name], value) for name, value in target.state_dict().items()
-    )
+    assert all(torch.equal(before[name], value) for name, value in target.state_dict().items())
 
 
 def test_another_size_names_both_shapes() -> None:
@@ -112,9 +103,7 @@ def test_tied_names_must_agree() -> None:
     state = _copy(model)
     load_strict(model, state, source="the file")
     state["second.weight"] = state["second.weight"] + 1
-    with pytest.raises(
-        ValueError, match=r"1 tied pair differs \(first.weight and second.weight\)"
-    ):
+    with pytest.raises(ValueError, match=r"1 tied pair differs \(first.weight and second.weight\)"):
         load_strict(model, state, source="the file")
 
 
@@ -126,6 +115,4 @@ def test_only_mappings_of_tensors(state) -> None:
 
 def test_state_differences_of_shapes() -> None:
     assert state_differences({"a": (1, 2), "b": ()}, {"b": (), "a": [1, 2]}) == []
-    assert state_differences({"a": ()}, {"a": (3,)}) == [
-        "1 tensor has another shape (a is 3, not scalar)"
-    ]
+    assert state_differences({"a": ()}, {"a": (3,)}) == ["1 tensor has another shape (a is 3, not scalar)"]

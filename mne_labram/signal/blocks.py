@@ -17,8 +17,8 @@ from mne_labram.signal.source import EdfPart, RawSource
 
 __all__ = ["Block", "ConformPlan"]
 
-#: Bytes of one filtered block inside the stream.
-_BLOCK_BYTES = 64 * 2**20
+#: Bytes of one filtered block inside the stream; larger ones are slower (they leave the cache) and cost memory.
+_BLOCK_BYTES = 6 * 2**20
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,11 @@ def conform(
 
 def _copy_annotations(raw: mne.io.BaseRaw, out: mne.io.BaseRaw, plan: ConformPlan) -> None:
     annotations = raw.annotations.copy()
-    start = raw.first_time if annotations.orig_time is not None else 0.0
     if plan.gaps:
         annotations, note = annotations_in_data_time(raw, annotations, plan.parts, plan.gaps)
         plan.report.notes.append(note)
         for gap in plan.gaps:
-            annotations.append(gap.onset + start, 0.0, "BAD_gap", extras=[{"missing_seconds": gap.missing}])
+            annotations.append(gap.onset + raw.first_time, 0.0, "BAD_gap", extras=[{"missing_seconds": gap.missing}])
     # Annotations of single channels name them as the source does; a channel that was dropped takes its own along.
     names = {row.label: row.name for row in plan.report.channel_map.rows}
     renamed = [tuple(names[each] for each in some if each in names) for some in annotations.ch_names]
@@ -140,6 +139,9 @@ def _copy_annotations(raw: mne.io.BaseRaw, out: mne.io.BaseRaw, plan: ConformPla
             ch_names=[new for new, kept in zip(renamed, keep, strict=True) if kept],
             extras=annotations[np.flatnonzero(keep)].extras,
         )
+    if annotations.orig_time is None:
+        # Without a date MNE counts from the first sample when annotations are set, and from zero once they are.
+        annotations.onset -= raw.first_time
     out.set_annotations(annotations, emit_warning=False, verbose="ERROR")
 
 

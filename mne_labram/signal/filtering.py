@@ -29,7 +29,7 @@ MAX_TERMS = (4096, 32768, 100_000)
 #: Length of the notch in seconds: 3.3 / 0.5 Hz, MNE's rule for a Hamming window.
 NOTCH_SECONDS = 6.6
 #: Bytes of source signal read at a time.
-READ_BYTES = 32 * 2**20
+READ_BYTES = 6 * 2**20
 
 Reader = Callable[[int, int], np.ndarray]
 

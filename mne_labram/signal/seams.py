@@ -69,7 +69,7 @@ def annotation_seams(raw: mne.io.BaseRaw) -> list[float]:
     ``boundary`` (EEGLAB) and ``New Segment`` (BrainVision) after the first sample.
     """
     seams = set()
-    start = _time_zero(raw)
+    start = raw.first_time
     for onset, duration, description in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
     ):
@@ -83,7 +83,7 @@ def annotation_seams(raw: mne.io.BaseRaw) -> list[float]:
 
 def bad_annotations(raw: mne.io.BaseRaw, picks: Sequence[int]) -> list[tuple[float, float, np.ndarray]]:
     """Return start and end, in seconds of data, of annotations that begin with BAD or EDGE, and the picks they name."""
-    start, out = _time_zero(raw), []
+    start, out = raw.first_time, []
     table = raw.annotations
     for onset, duration, description, names in zip(
         table.onset, table.duration, table.description, table.ch_names, strict=True
@@ -93,11 +93,6 @@ def bad_annotations(raw: mne.io.BaseRaw, picks: Sequence[int]) -> list[tuple[flo
             if channels.any():
                 out.append((float(onset - start), float(onset - start + duration), channels))
     return out
-
-
-def _time_zero(raw: mne.io.BaseRaw) -> float:
-    """Return the onset an annotation at the first sample has."""
-    return raw.first_time if raw.annotations.orig_time is not None else 0.0
 
 
 def annotations_in_data_time(
@@ -131,7 +126,7 @@ def annotations_in_data_time(
             "The file's annotations after a gap are left at the time of the clock, because the recording was cropped, "
             "joined or has records out of order."
         )
-    start, end = _time_zero(raw), raw.n_times / raw.info["sfreq"]
+    start, end = raw.first_time, raw.n_times / raw.info["sfreq"]
     onset, duration = annotations.onset.astype(float), annotations.duration.astype(float)
     keep = np.ones(len(onset), dtype=bool)
     added = []

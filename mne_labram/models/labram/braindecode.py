@@ -10,7 +10,6 @@ import torch
 from braindecode.models import Labram
 from torch import Tensor, nn
 
-
 if TYPE_CHECKING:
     from mne_labram.models.labram.classification import LabramForClassification
 

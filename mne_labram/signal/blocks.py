@@ -161,7 +161,7 @@ class ConformPlan:
 
     def _segments(self, tracker: SecondQuality) -> Iterator[np.ndarray]:
         n_in = self.source.n_times
-        block = max(4096, int(_BLOCK_BYTES / 8 / max(1, len(self.constants))))
+        block = min(60_000, max(4096, int(_BLOCK_BYTES / 8 / max(1, len(self.constants)))))
         bounds = [0, *self.seams, n_in]
         for a, b in zip(bounds[:-1], bounds[1:], strict=True):
             first = self.chain.first_out(a)

@@ -13,7 +13,7 @@ from mne.utils import verbose
 from mne_labram.signal.conform_epochs import inspect_epochs
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.inspection import no_usable_second
-from mne_labram.signal.opening import open_recording
+from mne_labram.signal.opening import describe_source, open_recording
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
@@ -102,19 +102,29 @@ def check(
         "thresholds": thresholds,
     }
     notes: list[str] = []
+    name = describe_source(inst)
     try:
         inst = open_recording(inst, notes=notes)
     except ContractError as error:
-        result = CheckReport(ConformReport(source=str(inst), contract=contract.name), [str(error)])
+        result = CheckReport(ConformReport(source=name, contract=contract.name), [str(error)])
     else:
         if isinstance(inst, mne.io.BaseRaw):
             plan, inspector = inspect_raw(
-                inst, contract, gaps=gaps, reject_by_annotation=reject_by_annotation, reading_notes=notes, **common
+                inst,
+                contract,
+                gaps=gaps,
+                reject_by_annotation=reject_by_annotation,
+                reading_notes=notes,
+                name=name,
+                **common,
             )
             if plan is not None and not inspector.problems:
-                plan.judge()
+                try:
+                    plan.judge()
+                except ContractError as error:
+                    inspector.problems.append(str(error))
         else:
-            _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, collect=True, **common)
+            _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, collect=True, **common)
         report = inspector.report
         if not inspector.problems and len(report.unusable) and report.unusable.all():
             inspector.problems.append(no_usable_second(report))

@@ -15,7 +15,7 @@ from mne_labram.signal.conform_epochs import conform_array, conform_epochs, conf
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.inspection import no_usable_second
 from mne_labram.signal.montage import conformed_info
-from mne_labram.signal.opening import open_recording
+from mne_labram.signal.opening import describe_source, open_recording
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
@@ -91,11 +91,12 @@ def conform(
         If the recording cannot be made into that.
     """
     notes: list[str] = []
+    name = describe_source(inst)
     inst = open_recording(inst, notes=notes)
     common = {"match": match, "assume_unit": assume_unit, "line_freq": line_freq, "ch_names": ch_names}
     if not isinstance(inst, mne.io.BaseRaw):
         out, report = conform_epochs(
-            inst, contract, keep_bads=keep_bads, thresholds=thresholds, reading_notes=notes, **common
+            inst, contract, keep_bads=keep_bads, thresholds=thresholds, reading_notes=notes, name=name, **common
         )
         return out, report
     plan = plan_conform(
@@ -106,6 +107,7 @@ def conform(
         reject_by_annotation=reject_by_annotation,
         thresholds=thresholds,
         reading_notes=notes,
+        name=name,
         **common,
     )
     data = np.empty((len(plan.ch_names), plan.n_times))
@@ -159,6 +161,7 @@ def plan_conform(
     reject_by_annotation: bool = True,
     thresholds: QualityThresholds | None = None,
     reading_notes: Sequence[str] = (),
+    name: str | None = None,
     verbose: bool | str | int | None = None,
 ) -> ConformPlan:
     """Decide how a continuous recording becomes what a contract asks, reading only excerpts of it.
@@ -171,6 +174,8 @@ def plan_conform(
         See :func:`conform`.
     reading_notes : sequence of str
         What was said while the file was opened; goes into the report.
+    name : str | None
+        What the recording is called in the report; ``None``: its file.
     verbose : bool | str | int | None
         Control verbosity of the logging output.
 
@@ -196,8 +201,9 @@ def plan_conform(
         reject_by_annotation=reject_by_annotation,
         thresholds=thresholds,
         reading_notes=reading_notes,
+        name=name,
     )
     inspector.raise_first()
     for text in plan.report.warnings:
-        logger.info(text)
+        logger.warning(text)
     return plan

@@ -11,9 +11,9 @@ import numpy as np
 from mne.utils import verbose
 
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
-from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq, describe_source
+from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq
 from mne_labram.signal.montage import conformed_info
-from mne_labram.signal.opening import open_recording
+from mne_labram.signal.opening import READING_ERRORS, describe_source, open_recording, reason_of
 from mne_labram.signal.probe import probe_of
 from mne_labram.signal.quality import QualityThresholds, SecondQuality
 from mne_labram.signal.report import CHANNEL_PROBLEMS, ConformReport
@@ -75,9 +75,7 @@ def conform_epochs_array(
     ``info["highpass"]`` says that the recording was high-passed before it was cut. The notch, 6.6 s long, is left out
     of shorter epochs. Both are in the report.
     """
-    data, report, _ = _conform_inst(
-        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes=()
-    )
+    data, report, _ = _conform_inst(inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds)
     return data, report
 
 
@@ -92,10 +90,11 @@ def conform_epochs(
     keep_bads: bool = False,
     thresholds: QualityThresholds | None = None,
     reading_notes: Sequence[str] = (),
+    name: str | None = None,
 ) -> tuple[mne.EpochsArray | mne.EvokedArray, ConformReport]:
     """Do the same as :func:`conform_epochs_array`, returning an MNE object in volts."""
     data, report, inst = _conform_inst(
-        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes
+        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes, name
     )
     info = conformed_info(inst.info, report, contract)
     volts = data.astype(np.float64) * 1e-6
@@ -212,7 +211,8 @@ def _conform_inst(
     ch_names: Sequence[str] | None,
     keep_bads: bool,
     thresholds: QualityThresholds | None,
-    reading_notes: Sequence[str],
+    reading_notes: Sequence[str] = (),
+    name: str | None = None,
 ) -> tuple[np.ndarray, ConformReport, Any]:
     data, inspector, inst = inspect_epochs(
         inst,
@@ -224,6 +224,7 @@ def _conform_inst(
         keep_bads=keep_bads,
         thresholds=thresholds,
         reading_notes=reading_notes,
+        name=name,
     )
     inspector.raise_first()
     return data, inspector.report, inst
@@ -240,15 +241,17 @@ def inspect_epochs(
     keep_bads: bool = False,
     thresholds: QualityThresholds | None = None,
     reading_notes: Sequence[str] = (),
+    name: str | None = None,
     collect: bool = False,
 ) -> tuple[np.ndarray | None, Inspector, Any]:
     """Return the conformed array (``None`` where there can be none), the inspector and the opened object."""
     notes = list(reading_notes)
+    name = describe_source(inst) if name is None else name
     inst = open_recording(inst, notes=notes)
     if not isinstance(inst, (mne.BaseEpochs, mne.Evoked)):
         raise TypeError(f"Epochs or an Evoked are needed, got {type(inst).__name__}.")
     average = isinstance(inst, mne.Evoked)
-    report = ConformReport(kind="evoked" if average else "epochs", source=describe_source(inst))
+    report = ConformReport(kind="evoked" if average else "epochs", source=name)
     inspector = Inspector(contract, report)
     report.notes += [f"While reading: {text}" for text in notes]
     factor = unit_factor(assume_unit, "V")
@@ -262,7 +265,15 @@ def inspect_epochs(
         return None, inspector, inst
     inspector.band_warnings(inst.info["highpass"], inst.info["lowpass"], inst.info["sfreq"])
     inspector.projections(inst.info)
-    x = inst.get_data(picks=picks)[None] if average else inst.get_data(picks=picks, copy=True, verbose="ERROR")
+    try:
+        x = inst.get_data(picks=picks)[None] if average else inst.get_data(picks=picks, copy=True, verbose="ERROR")
+    except READING_ERRORS as error:
+        inspector.problems.append(
+            f"{report.source} cannot be read ({reason_of(error)}); it is damaged or was cut short, get it again."
+        )
+        if not collect:
+            inspector.raise_first()
+        return None, inspector, inst
     data = _conform_windows(
         x,
         [inst.ch_names[i] for i in picks],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import mne
@@ -20,7 +19,7 @@ from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.units import PLAUSIBLE, amplitude_problem
 
-__all__ = ["BROKEN", "FLAT", "Inspector", "check_line_freq", "describe_source", "no_usable_second"]
+__all__ = ["BROKEN", "FLAT", "Inspector", "check_line_freq", "no_usable_second"]
 
 #: A channel this many times above what a recording may have is broken or in another unit than the rest.
 _BROKEN_FACTOR = 10.0
@@ -278,13 +277,6 @@ def no_usable_second(report: ConformReport) -> str:
     unit = "second" if report.n_epochs is None else "epoch"
     why = ", ".join(f"{n} {reason}" for reason, n in report.reasons.items()) or "too many bad channels"
     return f"No {unit} of {report.source} can be used ({why}); look at the signal, or pass other thresholds."
-
-
-def describe_source(inst: Any) -> str:
-    """Return the file name of an MNE object, or what it is."""
-    names = getattr(inst, "filenames", None) or [getattr(inst, "filename", None)]
-    names = [Path(name).name for name in names if name is not None]
-    return names[0] if names else type(inst).__name__
 
 
 def check_line_freq(line_freq: float | None) -> None:

@@ -6,26 +6,26 @@ import os
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import mne
 
 from mne_labram.signal.contract import ContractError
 
-__all__ = ["open_recording"]
+__all__ = ["READING_ERRORS", "describe_source", "open_recording", "reason_of"]
 
 #: Formats whose recordings are folders.
 _FOLDER_FORMATS = (".ds", ".mff", ".nedf")
 _EPOCHS = tuple(f"{mark}epo.fif{packed}" for mark in "-_" for packed in ("", ".gz"))
 _EVOKED = tuple(f"{mark}ave.fif{packed}" for mark in "-_" for packed in ("", ".gz"))
 #: What MNE's readers raise on files that are cut short, of another format or damaged.
-_READING_ERRORS = (
+READING_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
     EOFError,
     ImportError,
     LookupError,
-    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -79,10 +79,8 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
                 opened = _read(path)
         except ContractError:
             raise
-        except _READING_ERRORS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            reason = reason.split(". ")[0].rstrip(".")
-            raise ContractError(f"{path.name} cannot be read as an EEG recording ({reason[:200]}).") from error
+        except READING_ERRORS as error:
+            raise ContractError(f"{path.name} cannot be read as an EEG recording ({reason_of(error)}).") from error
     said = list(dict.fromkeys(" ".join(str(each.message).split()) for each in caught))
     if notes is not None:
         notes.extend(said)
@@ -90,6 +88,21 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
         for text in said:
             mne.utils.logger.info(f"{path.name}: {text}")
     return opened
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first sentence of an exception's message, without its full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(". ")[0].rstrip(".")[:200]
+
+
+def describe_source(inst: Any) -> str:
+    """Return the file name of a path or of an MNE object, or what kind of object it is."""
+    if isinstance(inst, (str, os.PathLike)):
+        return Path(inst).name
+    names = getattr(inst, "filenames", None) or [getattr(inst, "filename", None)]
+    names = [Path(name).name for name in names if name is not None]
+    return names[0] if names else type(inst).__name__
 
 
 def _read(path: Path) -> Recording:

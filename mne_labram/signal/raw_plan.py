@@ -13,8 +13,8 @@ from mne_labram.signal.blocks import ConformPlan
 from mne_labram.signal.channels import ChannelMap, parse_channel_name
 from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.edf import MNE_UNITS
-from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq, describe_source
-from mne_labram.signal.opening import open_recording
+from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq
+from mne_labram.signal.opening import describe_source, open_recording
 from mne_labram.signal.probe import take_probe
 from mne_labram.signal.quality import QualityThresholds, SecondQuality
 from mne_labram.signal.report import ConformReport
@@ -41,6 +41,7 @@ def inspect_raw(
     reject_by_annotation: bool = True,
     thresholds: QualityThresholds | None = None,
     reading_notes: Sequence[str] = (),
+    name: str | None = None,
 ) -> tuple[ConformPlan | None, Inspector]:
     """Plan how a continuous recording becomes what a contract asks.
 
@@ -50,6 +51,8 @@ def inspect_raw(
         See :func:`mne_labram.conform`.
     reading_notes : sequence of str
         What was said while the file was opened.
+    name : str | None
+        What the recording is called in the report; ``None``: its file.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def inspect_raw(
         If an argument makes no sense.
     """
     notes = list(reading_notes)
+    name = describe_source(raw) if name is None else name
     raw = open_recording(raw, notes=notes)
     if not isinstance(raw, mne.io.BaseRaw):
         raise TypeError(f"A continuous recording is needed, got {type(raw).__name__}; use conform_epochs_array.")
@@ -72,7 +76,7 @@ def inspect_raw(
     if gaps not in ("raise", "split"):
         raise ValueError(f"gaps must be 'raise' or 'split', got {gaps!r}.")
     thresholds = QualityThresholds() if thresholds is None else thresholds
-    report = ConformReport(kind="raw", source=describe_source(raw))
+    report = ConformReport(kind="raw", source=name)
     inspector = Inspector(contract, report)
     report.n_seconds, report.sfreq_in = raw.n_times / raw.info["sfreq"], float(raw.info["sfreq"])
     report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
@@ -86,14 +90,18 @@ def inspect_raw(
         _judge_length(raw.info["sfreq"], raw.n_times, inspector)
         return None, inspector
     channels = _Channels(raw, picks, match, inspector)
-    source, note = single_rate(raw, [picks[i] for i in channels.wanted], factor, parts)
+    try:
+        source, note = single_rate(raw, [picks[i] for i in channels.wanted], factor, parts)
+        _judge_length(source.sfreq, source.n_times, inspector)
+        if not source.n_times:
+            return None, inspector
+        probe = take_probe(source, source.n_times, source.sfreq)
+        dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
+    except ContractError as error:
+        inspector.problems.append(str(error))
+        return None, inspector
     if note is not None:
         report.warnings.append(note)
-    _judge_length(source.sfreq, source.n_times, inspector)
-    if not source.n_times:
-        return None, inspector
-    probe = take_probe(source, source.n_times, source.sfreq)
-    dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
     channels.drop(dead, FLAT, dropped)
     channel_map = channels.map(dropped) if not dead.all() else None
     # Numbers in a wrong unit can look flat, so the unit is judged first, on whatever moves.

@@ -11,6 +11,7 @@ import numpy as np
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.edf import EdfHeader, read_edf_header
+from mne_labram.signal.opening import READING_ERRORS, describe_source, reason_of
 
 __all__ = ["EdfPart", "RawSource", "edf_parts", "single_rate"]
 
@@ -45,9 +46,18 @@ class RawSource:
     offset: int = 0
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
-        """Return samples ``start..stop-1`` as a new array, shape (n_chans, stop - start)."""
+        """Return samples ``start..stop-1`` as a new array, shape (n_chans, stop - start).
+
+        Raises ContractError where the file turns out to be damaged: MNE opens many formats without looking at the data.
+        """
         start, stop = start + self.offset, stop + self.offset
-        data = self.raw.get_data(picks=self.picks, start=start, stop=stop, verbose="ERROR")
+        try:
+            data = self.raw.get_data(picks=self.picks, start=start, stop=stop, verbose="ERROR")
+        except READING_ERRORS as error:
+            raise ContractError(
+                f"{describe_source(self.raw)} cannot be read after {start / self.sfreq:.0f} s ({reason_of(error)}); it "
+                "is damaged or was cut short, get it again."
+            ) from error
         data *= self.factor
         return data
 
@@ -147,7 +157,12 @@ def single_rate(
         reopened = _reopen(raw, headers[0], wanted)
         if reopened is not None:
             return _aligned(raw, reopened, wanted, headers[0], factor), None
-    loaded = raw.copy().pick([raw.ch_names[pick] for pick in picks]).load_data(verbose="ERROR")
+    try:
+        loaded = raw.copy().pick([raw.ch_names[pick] for pick in picks]).load_data(verbose="ERROR")
+    except READING_ERRORS as error:
+        raise ContractError(
+            f"{describe_source(raw)} cannot be read ({reason_of(error)}); it is damaged, get it again."
+        ) from error
     text = "Channels have different sampling rates, so the recording was read into memory at the highest of them."
     order = [loaded.ch_names.index(raw.ch_names[pick]) for pick in picks]
     return RawSource.of(loaded, order, factor), text

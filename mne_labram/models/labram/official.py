@@ -148,6 +148,7 @@ def official_classification(
     pretrained = any(key.startswith("student.") for key in state) or "mask_token" in state
     _leave_out(state, r"(student\.)?(lm_head|projection_head)\..*|logit_scale|(student\.)?mask_token", "pre-training's")
     state = {key.removeprefix("student."): value for key, value in state.items()}
+    numbers = _numbers(state, num_heads)
     head = {key: state.pop(key) for key in ("head.weight", "head.bias") if key in state}
     if len(head) == 1:
         raise ValueError(f"The head of the official weights is incomplete: only {next(iter(head))!r} is there.")
@@ -158,7 +159,7 @@ def official_classification(
         raise ValueError("These official weights have no head; give n_outputs to get a fresh one.")
     if "norm.weight" in state and not pretrained:
         options.setdefault("pooling", "cls")  # fine-tuned with use_mean_pooling=False
-    model = cls(n_outputs=n_outputs, **_numbers(state, num_heads), **options)
+    model = cls(n_outputs=n_outputs, **numbers, **options)
     renamed = _encoder_keys(state)
     if n_saved == n_outputs:
         renamed |= {key.replace("head.", "final_layer."): value for key, value in head.items()}

@@ -12,8 +12,10 @@ from mne.utils import logger, verbose
 from torch import nn
 
 from mne_labram.decoding.inference import ModelRunner, resolve_model
+from mne_labram.decoding.progress import progress_bar
 from mne_labram.decoding.scores import EventScores, add_annotations
 from mne_labram.decoding.windows import SignalOptions, plan_recording, run_windows, window_function, window_source
+from mne_labram.models.registry import NON_CLASSIFICATION_MODELS
 from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.events import EventParameters, SecondAccumulator
@@ -267,7 +269,9 @@ def annotate_events(
     if not (np.isfinite(stride) and stride > 0):
         raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
     module, known_names = resolve_model(model)
-    names = _class_names(class_names or known_names, getattr(module, "n_outputs", None))
+    if isinstance(module, NON_CLASSIFICATION_MODELS):
+        raise ContractError("This model has no classes; annotate with a fine-tuned LabramForClassification.")
+    names = _class_names(class_names or known_names, module.n_outputs)
     background_index = _background_index(background, names)
     raw = open_recording(inst)
     if not isinstance(raw, BaseRaw):
@@ -282,9 +286,13 @@ def annotate_events(
     wanted = module.n_times if window is None else round(window * sfreq)
     length = window_length(module.contract, plan.n_times, wanted)
     accumulator = SecondAccumulator(int(np.ceil(plan.n_times / sfreq)), len(names))
-    windows = iter_windows(plan, length, max(1, round(stride * sfreq)), batch_size=batch_size, cover_end=True)
-    with runner.running():
+    step = max(1, round(stride * sfreq))
+    # Rounded up: one more window covers the end where the regular ones do not reach it.
+    n_windows = -(-(plan.n_times - length) // step) + 1
+    windows = iter_windows(plan, length, step, batch_size=batch_size, cover_end=True)
+    with runner.running(), progress_bar(n_windows, "Annotating") as progress:
         for batch in windows:
+            progress.update(len(batch.starts))
             if batch.usable.any():
                 probabilities = runner(batch.data[batch.usable], _probabilities)
                 accumulator.add(batch.starts[batch.usable] / sfreq, length / sfreq, probabilities)
@@ -427,10 +435,8 @@ def _probabilities(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.softmax(logits, dim=1)
 
 
-def _class_names(names: list[str] | None, n_outputs: int | None) -> list[str]:
-    """Check the names against the number of outputs, or make some up for two classes."""
-    if n_outputs is None:
-        raise ContractError("This model has no classes; annotate with a fine-tuned LabramForClassification.")
+def _class_names(names: list[str] | None, n_outputs: int) -> list[str]:
+    """Check the names against the number of outputs, or make some up."""
     n_classes = max(2, n_outputs)
     if names is None:
         return ["background", "event"] if n_classes == 2 else [f"class {i}" for i in range(n_classes)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from mne.utils import logger
 from torch import nn
 
-from mne_labram.nn.precision import autocast, resolve_precision
+from mne_labram.nn.fused import fuse_blocks
+from mne_labram.nn.precision import autocast, native_bf16, resolve_precision
 
 __all__ = ["ModelRunner", "resolve_model"]
 
@@ -81,6 +82,12 @@ class ModelRunner:
         Windows per forward pass.
     device : str | None
         ``None``: where the module is.
+
+    Notes
+    -----
+    While :meth:`running`, transformer blocks are computed from weights that are rearranged for speed
+    (:mod:`mne_labram.nn.fused`), made anew each time. A tokenizer runs exactly as it is: where two codes fit almost
+    equally well, rounding decides between them.
     """
 
     module: nn.Module
@@ -90,6 +97,7 @@ class ModelRunner:
     batch_size: int = 32
     device: str | None = None
     bound: nn.Module = field(init=False, repr=False)
+    _fused: nn.Module | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -98,7 +106,8 @@ class ModelRunner:
         self._device = here if self.device is None else torch.device(self.device)
         self._precision = resolve_precision(self.precision, self._device)
         if self.precision == "auto":
-            logger.info(f"Running in {self._precision} on {self._device} (precision='auto').")
+            unit = native_bf16(self._device) or "no fast bfloat16"
+            logger.info(f"Running in {self._precision} on {self._device}, which has {unit} (precision='auto').")
         if list(self.module.ch_names) == list(self.ch_names) and self.positions is None:
             self.bound = self.module
         else:
@@ -112,8 +121,13 @@ class ModelRunner:
         self.bound.eval()
         self.bound.to(self._device)
         try:
+            if not hasattr(self.bound, "encode"):
+                dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
+                fused = fuse_blocks(self.bound, dtype)
+                self._fused = None if fused is self.bound else fused
             yield self
         finally:
+            self._fused = None
             self.bound.to(here)
             for module, mode in training.items():
                 module.training = mode
@@ -134,9 +148,12 @@ class ModelRunner:
             On the CPU; floating-point results are float32.
         """
         parts = []
-        with torch.inference_mode(), autocast(self._precision, self._device):
+        # Fused blocks look after their precision themselves; what is left beside them is small, and stays float32.
+        module = self.bound if self._fused is None else self._fused
+        context = autocast(self._precision, self._device) if self._fused is None else nullcontext()
+        with torch.inference_mode(), context:
             for i in range(0, len(windows), self.batch_size):
                 x = torch.from_numpy(np.ascontiguousarray(windows[i : i + self.batch_size], dtype=np.float32))
-                out = function(self.bound, x.to(self._device))
+                out = function(module, x.to(self._device))
                 parts.append((out.float() if out.is_floating_point() else out).cpu().numpy())
         return np.concatenate(parts)

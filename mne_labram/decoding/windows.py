@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from mne.io import BaseRaw
-from mne.utils import ProgressBar, logger
+from mne.utils import logger
 from torch import nn
 
 from mne_labram.decoding.inference import ModelRunner
+from mne_labram.decoding.progress import progress_bar
 from mne_labram.signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.windows import Windows, iter_windows, window_length
@@ -229,13 +230,13 @@ def run_windows(source: WindowSource, runner: ModelRunner, function: WindowFunct
         Which windows were run.
     """
     parts, flags = [], []
-    with runner.running(), ProgressBar(source.n_windows, mesg="Windows") as progress:
+    with runner.running(), progress_bar(source.n_windows, "Windows") as progress:
         for batch in source.batches(runner.batch_size):
             some = batch.data[batch.usable]
             if len(some):
                 parts.append(runner(some, function))
             flags.append(batch.usable)
-            progress.update_with_increment_value(len(batch.starts))
+            progress.update(len(batch.starts))
         # Shape and type are known even where nothing could be used.
         empty = runner(np.zeros((1, len(runner.ch_names), source.length), np.float32), function) if not parts else None
     usable = np.concatenate(flags)

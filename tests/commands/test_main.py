@@ -20,14 +20,14 @@ CHANNELS = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A recording, a classifier and a tokenizer on disk."""
+    """Write a recording, a classifier and a tokenizer."""
     folder = tmp_path_factory.mktemp("files")
     simulate_recording(60.0, [(20.0, 20.0)]).save(folder / "x_raw.fif", verbose="error")
     torch.manual_seed(0)
     arguments = {"ch_names": CHANNELS, "n_times": 800, "sfreq": 200}
     model = LabramForClassification(n_outputs=2, class_names=["background", "seizure"], **arguments, **SMALL)
     save_checkpoint(model.eval(), folder / "classifier.safetensors")
-    tokenizer = LabramTokenizer(n_codes=32, codebook_dim=8, **arguments, **SMALL)
+    tokenizer = LabramTokenizer(n_codes=32, code_dim=8, **arguments, **SMALL)
     save_checkpoint(tokenizer.eval(), folder / "tokenizer.safetensors")
     return folder
 

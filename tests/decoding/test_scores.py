@@ -1,6 +1,6 @@
 """Scores to annotations, at the right time."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import mne
 import numpy as np
@@ -56,7 +56,7 @@ def test_array_and_frame(scores):
 
 
 @pytest.mark.parametrize("first_samp", [0, 700])
-@pytest.mark.parametrize("meas_date", [None, datetime(2020, 1, 1, tzinfo=timezone.utc)])
+@pytest.mark.parametrize("meas_date", [None, datetime(2020, 1, 1, tzinfo=UTC)])
 def test_added_annotations_are_where_they_belong(scores, first_samp, meas_date):
     """With and without a measurement date and a first sample; the ones that were there do not move."""
     raw = _raw(first_samp, meas_date)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mne
@@ -15,8 +16,9 @@ from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_fre
 from mne_labram.signal.montage import conformed_info
 from mne_labram.signal.opening import READING_ERRORS, describe_source, open_recording, reason_of
 from mne_labram.signal.probe import probe_of
-from mne_labram.signal.quality import QualityThresholds, SecondQuality
-from mne_labram.signal.report import CHANNEL_PROBLEMS, ConformReport
+from mne_labram.signal.quality import QualityThresholds
+from mne_labram.signal.report import ConformReport
+from mne_labram.signal.short_signals import filter_windows
 from mne_labram.signal.units import unit_factor
 
 __all__ = ["conform_array", "conform_epochs", "conform_epochs_array"]
@@ -25,8 +27,6 @@ __all__ = ["conform_array", "conform_epochs", "conform_epochs_array"]
 _N_PROBED = 64
 #: An average of many epochs can be flat within half a microvolt; only a constant is certain to be nothing.
 _AVERAGE_THRESHOLDS = QualityThresholds(flat_uv=1e-6)
-#: Bytes of epochs that are filtered at a time.
-_BATCH_BYTES = 64 * 2**20
 
 
 @verbose
@@ -69,11 +69,8 @@ def conform_epochs_array(
 
     Notes
     -----
-    Epochs are continued by their mirror image, like recordings. A high-pass at ``l_freq`` needs stretches of
-    ``1 / (2 * l_freq)`` (5 s for 0.1 Hz): the mirrored continuation of a shorter epoch holds no frequency below
-    ``l_freq`` but its mean. So the mean of shorter epochs is removed; and neither is done where
-    ``info["highpass"]`` says that the recording was high-passed before it was cut. The notch, 6.6 s long, is left out
-    of shorter epochs. Both are in the report.
+    Epochs are continued by their mirror image, like recordings; see :mod:`mne_labram.signal.short_signals` for what
+    stands in for the high-pass and the notch where an epoch is too short for them. Both are in the report.
     """
     data, report, _ = _conform_inst(inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds)
     return data, report
@@ -291,6 +288,10 @@ def inspect_epochs(
         thresholds=thresholds,
         collect=collect,
     )
+    if report.channel_map is not None:
+        # The map speaks of the channels it was given; in the report, indices are the recording's.
+        rows = tuple(replace(row, index=picks[row.index]) for row in report.channel_map.rows)
+        report.channel_map = replace(report.channel_map, rows=rows)
     return data, inspector, inst
 
 
@@ -320,9 +321,10 @@ def _conform_windows(
     what = "The array" if report.kind == "array" else "The recording"
     if not n_epochs:
         inspector.problems.append(f"{what} holds no epochs; there is nothing to analyse.")
-    chain = inspector.design(sfreq, None)
-    inspector.too_short(chain.n_out(n_times) if n_times else 0, "An epoch")
-    if (inspector.problems and not collect) or not n_epochs or not n_times:
+    possible = inspector.rate_is_possible(sfreq)
+    if possible:
+        inspector.too_short(inspector.design(sfreq, None).n_out(n_times) if n_times else 0, "An epoch")
+    if (inspector.problems and not collect) or not (n_epochs and n_times and possible):
         inspector.raise_first()
         return None
     which = np.unique(np.linspace(0, n_epochs - 1, min(_N_PROBED, n_epochs)).round().astype(int))
@@ -350,75 +352,7 @@ def _conform_windows(
             inspector.raise_first()
         return None
     rows = chosen[channel_map.kept]
-    report.channel_map, report.montage = channel_map, channel_map.montage
+    in_labels = tuple(replace(row, index=int(i)) for row, i in zip(channel_map.rows, rows, strict=True))
+    report.channel_map, report.montage = replace(channel_map, rows=in_labels), channel_map.montage
     report.reference = inspector.reference(channel_map)
-    return _filter_windows(x, rows, sfreq, inspector, probe.constants[rows], factor, line, high_passed, thresholds)
-
-
-def _filter_windows(
-    x: np.ndarray,
-    rows: np.ndarray,
-    sfreq: float,
-    inspector: Inspector,
-    constants: np.ndarray,
-    factor: float,
-    line: float | None,
-    high_passed: float,
-    thresholds: QualityThresholds,
-) -> np.ndarray:
-    contract, report = inspector.contract, inspector.report
-    n_epochs, _, n_times = x.shape
-    already = contract.l_freq is not None and high_passed >= contract.l_freq
-    long_enough = contract.l_freq is not None and n_times / sfreq >= 1 / (2 * contract.l_freq)
-    chain = inspector.design(sfreq, line, high_pass=long_enough and not already)
-    if chain.notch_freqs and chain.n_out(n_times) < inspector.notch_samples:
-        chain = inspector.design(sfreq, None, high_pass=long_enough and not already)
-        report.notch += ", left out"
-        report.warnings.append(
-            f"Epochs of {report.n_seconds:.3g} s are too short for a notch at {line:g} Hz, which was left out; filter "
-            "the recording before cutting it."
-        )
-    remove_mean = False
-    if contract.l_freq is not None and already:
-        report.high_pass = f"none: the recording was high-passed at {high_passed:g} Hz before it was cut"
-    elif contract.l_freq is not None and not long_enough:
-        remove_mean = True
-        report.high_pass = f"mean of each epoch removed: too short for {contract.l_freq:g} Hz"
-    out = np.empty((n_epochs, len(rows), chain.n_out(n_times)), dtype=np.float32)
-    step = max(1, _BATCH_BYTES // (8 * max(1, len(rows) * n_times)))
-    average = contract.reference == "average" and report.montage == "referential"
-    totals = np.zeros((len(CHANNEL_PROBLEMS), len(rows)), dtype=int)
-    for start in range(0, n_epochs, step):
-        part = x[start : start + step, rows].astype(np.float64)
-        part *= factor
-        part -= constants[:, None]
-        _judge_epochs(part, sfreq, thresholds, report, start, totals)
-        part[~np.isfinite(part)] = 0.0
-        if not chain.l_freq and not remove_mean:
-            part += constants[:, None]
-        done = chain.apply(part)
-        if remove_mean:
-            done -= done.mean(axis=-1, keepdims=True)
-        if average:
-            done -= done.mean(axis=1, keepdims=True)
-        out[start : start + step] = done
-    for channel, name in enumerate(report.ch_names):
-        if totals[:, channel].any():
-            counts = totals[:, channel].tolist()
-            report.channel_seconds[name] = dict(zip(CHANNEL_PROBLEMS, counts, strict=True))
-    return out
-
-
-def _judge_epochs(
-    part: np.ndarray, sfreq: float, thresholds: QualityThresholds, report: ConformReport, first: int, totals: np.ndarray
-) -> None:
-    for index, epoch in enumerate(part):
-        quality = SecondQuality(epoch.shape[0], sfreq, epoch.shape[1], None, thresholds)
-        quality.feed(0, epoch)
-        masks = (quality.missing, quality.flat, quality.clipped)
-        bad = np.logical_or.reduce(masks).mean(axis=1) > thresholds.bad_share
-        report.unusable[first + index] = bad.any()
-        for row, (problem, mask) in enumerate(zip(CHANNEL_PROBLEMS, masks, strict=False)):
-            totals[row] += mask.sum(axis=0)
-            if (mask.mean(axis=1) > thresholds.bad_share).any():
-                report.reasons[f"epochs {problem}"] = report.reasons.get(f"epochs {problem}", 0) + 1
+    return filter_windows(x, rows, sfreq, inspector, probe.constants[rows], factor, line, high_passed, thresholds)

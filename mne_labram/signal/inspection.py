@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import mne
 import numpy as np
 
-from mne_labram.signal.channels import ChannelMap, map_channels
+from mne_labram.signal.channels import ChannelMap, ChannelRow, map_channels, parse_channel_name, vocabulary_rows
 from mne_labram.signal.contract import ContractError, SignalContract
-from mne_labram.signal.filtering import NOTCH_SECONDS, FilterChain, design_chain
+from mne_labram.signal.filtering import FilterChain, design_chain
 from mne_labram.signal.positions import positions_from_chs
 from mne_labram.signal.probe import Probe, detect_line_freq
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.units import PLAUSIBLE, amplitude_problem
+from mne_labram.signal.vocabulary import CHANNEL_ALIASES
 
 __all__ = ["BROKEN", "FLAT", "Inspector", "check_line_freq", "no_usable_second"]
 
@@ -127,33 +129,37 @@ class Inspector:
             return "none: bipolar channels are never re-referenced"
         return f"average of the {channel_map.n} kept channels"
 
-    @property
-    def notch_samples(self) -> int:
-        """Length of the notch filter at the contract's rate."""
-        return int(np.ceil(NOTCH_SECONDS * self.contract.sfreq))
-
     def restrict(self, found: ChannelMap, ch_names: Sequence[str] | None) -> ChannelMap | None:
-        """Keep the channels asked for, in that order."""
+        """Keep the channels asked for, in that order; by the other name of an electrode where its own is absent."""
         if ch_names is None:
             return found
         if isinstance(ch_names, str):
             raise TypeError("ch_names must be a list of names, got one string.")
+        wanted = [parse_channel_name(name).name for name in ch_names]
         rows = {row.name: row for row in found.rows}
-        kept = [rows[name] for name in ch_names if name in rows]
-        self.report.missing_channels = [name for name in ch_names if name not in rows]
+        kept: dict[str, ChannelRow] = {}
+        for name in wanted:
+            same = next((other for other in _same_electrodes(name) if other in rows), None)
+            if name in rows:
+                kept[name] = rows[name]
+            elif same is not None and same not in wanted:
+                row = None if found.vocabulary is None else vocabulary_rows([name], found.vocabulary)[0]
+                kept[name] = replace(rows[same], name=name, row=row, how="alias")
+        self.report.missing_channels = [name for name in wanted if name not in kept]
         if not kept:
             self.problems.append(
-                f"None of the {len(ch_names)} channels asked for is in the recording, which has "
-                f"{_few(found.names)}; give channels='recording' or another model."
+                f"None of the {len(wanted)} channels asked for ({_few(wanted)}) is in the recording, which has "
+                f"{_few(found.names)}; ask for others, or use a model that was trained on these."
             )
             return None
         if self.report.missing_channels:
             self.report.warnings.append(
-                f"{len(self.report.missing_channels)} of {len(ch_names)} channels asked for are not in the recording: "
+                f"{len(self.report.missing_channels)} of {len(wanted)} channels asked for are not in the recording: "
                 f"{_few(self.report.missing_channels)}."
             )
-        left = tuple((row.label, "not asked for") for row in found.rows if row.name not in set(ch_names))
-        return replace(found, rows=tuple(kept), dropped=(*found.dropped, *left))
+        used = {row.label for row in kept.values()}
+        left = tuple((row.label, "not asked for") for row in found.rows if row.label not in used)
+        return replace(found, rows=tuple(kept.values()), dropped=(*found.dropped, *left))
 
     # -- amplitude -----------------------------------------------------------------------------------------------
     def judge_amplitude(
@@ -182,6 +188,16 @@ class Inspector:
             "the electrodes or the export."
         )
 
+    def rate_is_possible(self, sfreq: float) -> bool:
+        """Refuse a rate that cannot hold anything of the contract's band."""
+        lowest = 2 * (self.contract.l_freq or 0.0)
+        if sfreq > lowest:
+            return True
+        self.problems.append(
+            f"The sampling rate is {sfreq:g} Hz and {self.contract.name} needs more than {lowest:g} Hz; check the file."
+        )
+        return False
+
     # -- band ----------------------------------------------------------------------------------------------------
     def design(self, sfreq: float, line_freq: float | None, high_pass: bool = True) -> FilterChain:
         """Design the filters and say what they do."""
@@ -204,6 +220,8 @@ class Inspector:
             report.resampling += f", {chain.ratio_ppm:+.2g} ppm off the exact ratio"
         if chain.pass_edge is not None:
             report.low_pass = f"{chain.pass_edge:g} Hz (gone at {chain.stop_edge:g} Hz)"
+        if contract.notch and line_freq and not chain.notch_freqs:
+            report.notch = f"none needed: {line_freq:g} Hz lies above the low-pass"
         report.high_pass = "" if chain.l_freq is None else f"{chain.l_freq:g} Hz"
         return chain
 
@@ -301,6 +319,12 @@ def _no_eeg(types: Counter[str]) -> str:
         f"No channel is marked as EEG ({listed}); mark them with raw.set_channel_types, for example "
         "raw.set_channel_types({'Fz': 'eeg'})."
     )
+
+
+def _same_electrodes(name: str) -> list[str]:
+    """Return the other names of a channel: T3 for T7, F8-T8 for F8-T4."""
+    ends = [[end, CHANNEL_ALIASES[end]] if end in CHANNEL_ALIASES else [end] for end in name.split("-")]
+    return ["-".join(each) for each in product(*ends)][1:]
 
 
 def _few(names: Sequence[str], n: int = 8) -> str:

@@ -87,14 +87,15 @@ def inspect_raw(
     found_gaps = _look_for_gaps(raw, parts, gaps, inspector)
     picks, dropped = inspector.pick_eeg(raw.info, keep_bads)
     if not picks:
-        _judge_length(raw.info["sfreq"], raw.n_times, inspector)
+        if inspector.rate_is_possible(report.sfreq_in):
+            _judge_length(report.sfreq_in, raw.n_times, inspector)
         return None, inspector
     channels = _Channels(raw, picks, match, inspector)
     try:
         source, note = single_rate(raw, [picks[i] for i in channels.wanted], factor, parts)
-        _judge_length(source.sfreq, source.n_times, inspector)
-        if not source.n_times:
+        if not (inspector.rate_is_possible(source.sfreq) and source.n_times):
             return None, inspector
+        _judge_length(source.sfreq, source.n_times, inspector)
         probe = take_probe(source, source.n_times, source.sfreq)
         dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
     except ContractError as error:

@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 mne.set_log_level("error")
 moabb.set_log_level("error")
-warnings.filterwarnings("ignore", module="moabb")
+warnings.filterwarnings("ignore", "Montage name .* is deprecated", FutureWarning)  # MOABB asks for the old name
 
 folder = Path(tempfile.mkdtemp())
 channels = ["C3", "CZ", "C4"]

@@ -18,6 +18,8 @@ os.environ["MNE_DATA"] = os.environ["MOABB_RESULTS"] = _SCRATCH.name
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
+import mne_labram  # noqa: E402, F401  (before any test file imports Braindecode, which it makes importable)
+
 # Same examples in every run: a test that fails only sometimes cannot be repaired.
 hypothesis.settings.register_profile(
     "mne_labram",

@@ -133,7 +133,7 @@ def annotate(
     add_annotations(annotated, found)
     write_annotations(annotated, scores, output, overwrite=overwrite)
     if report is not None:
-        write_page(annotation_report(raw, scores, title=recording.name), report, overwrite=overwrite)
+        write_page(annotation_report(annotated, scores, title=recording.name), report, overwrite=overwrite)
     if not quiet:
         n_events = len(scores.annotations(mark_not_analysed=False))
         missing = int((~scores.analysed).sum())
@@ -262,7 +262,7 @@ def info(
     from mne_labram.weights import describe_checkpoint
 
     for key, value in describe_checkpoint(checkpoint).items():
-        typer.echo(f"{key:<14}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+        typer.echo(f"{key:<16}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
 
 
 @app.command()

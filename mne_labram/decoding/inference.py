@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class ModelRunner:
         self._precision = resolve_precision(self.precision, self._device)
         if self.precision == "auto":
             unit = native_bf16(self._device) or "no fast bfloat16"
-            logger.info(f"Running in {self._precision} on {self._device}, which has {unit} (precision='auto').")
+            _say_once(f"Running in {self._precision} on {self._device}, which has {unit} (precision='auto').")
         if list(self.module.ch_names) == list(self.ch_names) and self.positions is None:
             self.bound = self.module
         else:
@@ -157,3 +158,9 @@ class ModelRunner:
                 out = function(module, x.to(self._device))
                 parts.append((out.float() if out.is_floating_point() else out).cpu().numpy())
         return np.concatenate(parts)
+
+
+@cache
+def _say_once(message: str) -> None:
+    """Log a message the first time: a cross-validation makes a runner per fold."""
+    logger.info(message)

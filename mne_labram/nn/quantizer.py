@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.kmeans import code_sums, nearest_codes, perplexity, spherical_kmeans
 
 __all__ = ["Quantized", "VectorQuantizer"]
@@ -168,7 +169,7 @@ class VectorQuantizer(nn.Module):
         quantized : Quantized
             Vectors, codes and loss.
         """
-        with torch.autocast(latents.device.type, enabled=False):
+        with without_autocast(latents.device):
             z = F.normalize(latents.float(), dim=-1)
             flat = z.detach().reshape(-1, self.dim)
             if self.training and not self._start(flat):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mne_labram.nn.full_precision import without_autocast
+
 __all__ = ["SPECTRAL_TARGETS", "LogSpectrum", "SpectralTarget", "band_bins", "typical_log_power"]
 
 #: Accepted by ``target=``.
@@ -119,7 +121,7 @@ class LogSpectrum(nn.Module):
         features : Tensor of float32, shape (..., n_bins)
             Log power, about zero mean and unit variance.
         """
-        with torch.autocast(patches.device.type, enabled=False):
+        with without_autocast(patches.device):
             parts = patches.float() @ self.basis.float()
             power = parts[..., : self.n_bins].square() + parts[..., self.n_bins :].square()
             return (torch.log(power + _POWER_FLOOR) - self.trend) / _LOG_POWER_SD
@@ -215,7 +217,7 @@ class SpectralTarget(nn.Module):
         -----
         A plain average over the first hundred batches, an exponential one with weight 0.01 from then on.
         """
-        with torch.autocast(patches.device.type, enabled=False):
+        with without_autocast(patches.device):
             values = self._magnitudes(_transform(patches, full=self.kind == "amplitude+phase"))
             values = values.flatten(0, -2) if self.kind == "log_amplitude" else values.flatten()
             if len(values) < 2:
@@ -240,7 +242,7 @@ class SpectralTarget(nn.Module):
         target : dict of str to Tensor of float32, shape (batch, n_chans, n_patches, n_bins)
             Its parts, in the order of ``parts``.
         """
-        with torch.autocast(patches.device.type, enabled=False):
+        with without_autocast(patches.device):
             spectrum = _transform(patches, full=self.kind == "amplitude+phase")
             magnitudes = self._magnitudes(spectrum)
             if self.kind == "log_amplitude":

@@ -332,9 +332,7 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         tokens = model.encoder.norm(model.encoder(hidden, n_patches, cls_position=self.cls_position))
         out: dict[str, Tensor] = {}
         n_right = 0
-        for name, m, part in zip(
-            ("masked_loss", "symmetric_loss"), masks, tokens[:, 1:].chunk(len(masks)), strict=False
-        ):
+        for (name, m), part in zip(masks.items(), tokens[:, 1:].chunk(len(masks)), strict=True):
             logits = model.final_layer(part[m])
             out[name] = F.cross_entropy(logits.float(), labels[m])
             n_right = n_right + (logits.detach().argmax(dim=-1) == labels[m]).sum()

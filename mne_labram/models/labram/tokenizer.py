@@ -14,6 +14,7 @@ from mne_labram.models.labram.base import SFREQ, LabramMixin, batch_signal, with
 from mne_labram.models.labram.official import official_tokenizer
 from mne_labram.models.labram.sizes import TOKENIZER_SIZES, replace_numbers
 from mne_labram.models.labram.transformer import LabramTransformer
+from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.initialization import initialize_weights
 from mne_labram.nn.kmeans import perplexity
 from mne_labram.nn.quantizer import Quantized, VectorQuantizer
@@ -185,6 +186,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         decoder = replace_numbers(numbers, num_layers=decoder_layers or named.decoder_layers)
         width, code_dim = numbers.embed_dim, code_dim or named.code_dim
         self.target = SpectralTarget(target, patch_size, sfreq=SFREQ, band=(target_band[0], target_band[1]))
+        self._record(target_band=[float(edge) for edge in target_band])
         options = {
             "qkv_bias": qkv_bias,
             "qk_norm": qk_norm,
@@ -230,7 +232,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
     def _latents(self, tokens: Tensor) -> Tensor:
         """Map normalised patch tokens to latents, in float32 under autocast too, as officially."""
         weight = self.to_latent[0].weight
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             return self.to_latent(tokens.to(weight.dtype))
 
     def _reconstruct(self, vectors: Tensor, n_patches: int) -> dict[str, Tensor]:

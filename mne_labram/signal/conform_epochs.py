@@ -137,12 +137,20 @@ def conform_array(
         Channel labels, one per row.
     sfreq : float
         Sampling rate in Hz.
-    contract, match, line_freq, ch_names, thresholds
-        See :func:`mne_labram.conform`.
+    contract : SignalContract
+        What is asked.
+    match : {"name", "position"}
+        ``"position"`` gives electrodes with ``positions`` but foreign names the nearest row.
     assume_unit : {"V", "mV", "uV", "nV"} | None
         Unit of ``x``; ``None``: microvolts.
+    line_freq : float | None
+        Mains frequency in Hz; 0 for no notch; ``None``: the peak at 50 or 60 Hz if one stands out.
+    ch_names : list of str | None
+        Canonical names of the channels wanted, in that order; ``None``: all.
     positions : ndarray, shape (n_chans, 3) | None
         Electrode positions in metres (head frame), for ``match="position"``.
+    thresholds : QualityThresholds | None
+        What counts as flat and clipped.
     verbose : bool | str | int | None
         Control verbosity of the logging output.
 

@@ -157,6 +157,7 @@ def read_edf_header(fname: str | os.PathLike[str]) -> EdfHeader:
     Returns
     -------
     header : EdfHeader
+        What it says.
 
     Raises
     ------

@@ -222,10 +222,13 @@ class FilterChain:
         ----------
         x : ndarray, shape (..., n_in)
             Signal without NaN.
+        block : int
+            Output samples made at a time; the result does not depend on it.
 
         Returns
         -------
         y : ndarray of float64, shape (..., n_out)
+            In the unit of ``x``.
         """
         x = np.asarray(x, dtype=np.float64)
         rows = x.reshape(-1, x.shape[-1])
@@ -263,6 +266,7 @@ def design_chain(
     Returns
     -------
     chain : FilterChain
+        Its filters and what they do.
 
     Raises
     ------

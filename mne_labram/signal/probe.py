@@ -68,6 +68,7 @@ def take_probe(read: Callable[[int, int], np.ndarray], n_times: int, sfreq: floa
     Returns
     -------
     probe : Probe
+        The excerpts and what can be told from them.
     """
     length = max(1, int(round(EXCERPT_SECONDS * sfreq)))
     whole = n_times <= N_EXCERPTS * length

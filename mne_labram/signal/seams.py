@@ -61,7 +61,17 @@ def gap_sentence(gaps: Sequence[FileGap]) -> str:
 
 
 def annotation_seams(raw: mne.io.BaseRaw) -> list[float]:
-    """Return the times, in seconds of the Raw's data, at which annotations say that pieces were joined.
+    """Find where annotations say that pieces were joined.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The recording.
+
+    Returns
+    -------
+    seams : list of float
+        Seconds of the Raw's data.
 
     Notes
     -----

@@ -41,6 +41,7 @@ def subtract_sinusoids(x: np.ndarray, sfreq: float, freqs: Sequence[float]) -> n
     Returns
     -------
     y : ndarray, shape (..., n_times)
+        What is left.
 
     Notes
     -----

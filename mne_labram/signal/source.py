@@ -13,7 +13,7 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.signal.edf import EdfHeader, read_edf_header
 from mne_labram.signal.opening import READING_ERRORS, describe_source, reason_of
 
-__all__ = ["EdfPart", "RawSource", "edf_parts", "single_rate"]
+__all__ = ["EdfPart", "RawSource", "edf_parts", "signals_of", "single_rate"]
 
 _EDF_SUFFIXES = (".edf", ".bdf", ".rec")
 
@@ -92,7 +92,19 @@ class EdfPart:
 
 
 def edf_parts(raw: mne.io.BaseRaw) -> tuple[list[EdfPart], list[str]]:
-    """Return the EDF or BDF files behind a Raw, and what could not be read of them.
+    """Find the EDF or BDF files behind a Raw.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The recording.
+
+    Returns
+    -------
+    parts : list of EdfPart
+        One per file, in order.
+    notes : list of str
+        What could not be read of them.
 
     Notes
     -----
@@ -113,7 +125,19 @@ def edf_parts(raw: mne.io.BaseRaw) -> tuple[list[EdfPart], list[str]]:
 
 
 def signals_of(raw: mne.io.BaseRaw, header: EdfHeader) -> list[int | None]:
-    """Return, for each channel of a Raw read from an EDF file, the signal of the file it is.
+    """Tell which signal of an EDF file each channel of a Raw is.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The recording.
+    header : EdfHeader
+        Header of the file behind it.
+
+    Returns
+    -------
+    signals : list of (int | None)
+        Index of the signal for every channel, ``None`` where that cannot be told.
 
     Notes
     -----
@@ -134,7 +158,25 @@ def signals_of(raw: mne.io.BaseRaw, header: EdfHeader) -> list[int | None]:
 def single_rate(
     raw: mne.io.BaseRaw, picks: Sequence[int], factor: float, parts: Sequence[EdfPart]
 ) -> tuple[RawSource, str | None]:
-    """Return a source whose channels are read at the rate they were recorded at, and what had to be done for it.
+    """Make a source whose channels are read at the rate they were recorded at.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The recording.
+    picks : sequence of int
+        Channels wanted.
+    factor : float
+        Microvolts per number.
+    parts : sequence of EdfPart
+        EDF files behind the recording.
+
+    Returns
+    -------
+    source : RawSource
+        The channels wanted, in order.
+    note : str | None
+        What had to be done for it, where it was costly.
 
     Notes
     -----

@@ -29,6 +29,7 @@ def unit_factor(assume_unit: str | None, default: str) -> float:
     Returns
     -------
     factor : float
+        By which the numbers are multiplied.
 
     Raises
     ------

@@ -18,7 +18,7 @@ def _noise(n_chans, n_times, seed=0):
     return rng.standard_normal((n_chans, n_times)) * 20 + rng.standard_normal((n_chans, n_times)).cumsum(axis=1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     rate=st.sampled_from(RATES),
     seconds=st.floats(0.01, 60),

@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
+    "sphinx_design",  # the badges that Braindecode's models wear
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]

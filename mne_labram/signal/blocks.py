@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import mne
 import numpy as np
@@ -15,7 +16,9 @@ from mne_labram.signal.report import ConformReport
 from mne_labram.signal.seams import FileGap
 from mne_labram.signal.source import EdfPart, RawSource
 
-__all__ = ["Block", "ConformPlan"]
+__all__ = ["Block", "ConformPlan", "with_progress"]
+
+_Piece = TypeVar("_Piece")
 
 #: Bytes of one filtered block inside the stream; larger ones are slower (they leave the cache) and cost memory.
 _BLOCK_BYTES = 6 * 2**20
@@ -146,7 +149,10 @@ class ConformPlan:
 
     def judge(self) -> None:
         """Judge every second without filtering, so that the report is complete."""
-        self._judge_until(self._start_judging(), self.n_seconds)
+        tracker = self._start_judging()
+        minutes = range(60, self.n_seconds + 60, 60)
+        for last in with_progress(minutes, len(minutes), "Looking at every minute"):
+            self._judge_until(tracker, last)
 
     # -- signal --------------------------------------------------------------------------------------------------
     def _read(self, tracker: SecondQuality, start: int, stop: int) -> np.ndarray:
@@ -186,7 +192,7 @@ class ConformPlan:
 
     def _judge_until(self, tracker: SecondQuality, last: int) -> None:
         last = min(last, self.n_seconds)
-        step = max(1, int(4 * tracker.sfreq))
+        step = max(1, int(60 * tracker.sfreq), _BLOCK_BYTES // (8 * 8 * max(1, len(self.constants))))
         while tracker.n_done < min(last, tracker.n_seconds):
             a = tracker.end
             self._read(tracker, a, min(a + step, self.source.n_times))
@@ -232,6 +238,11 @@ class ConformPlan:
                 if 0 <= second < len(out):
                     out[second] = True
         return out
+
+
+def with_progress(pieces: Iterable[_Piece], n_pieces: int, message: str) -> Iterable[_Piece]:
+    """Show a bar while pieces of a recording go by, once that has taken two seconds."""
+    return mne.utils.ProgressBar(pieces, max_value=n_pieces, mesg=message, delay=2.0)
 
 
 def _recut(pieces: Iterable[np.ndarray], cuts: list[int]) -> Iterator[tuple[int, np.ndarray]]:

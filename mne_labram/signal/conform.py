@@ -10,7 +10,7 @@ import mne
 import numpy as np
 from mne.utils import logger, verbose
 
-from mne_labram.signal.blocks import Block, ConformPlan
+from mne_labram.signal.blocks import Block, ConformPlan, with_progress
 from mne_labram.signal.conform_epochs import conform_array, conform_epochs, conform_epochs_array
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.inspection import no_usable_second
@@ -89,6 +89,20 @@ def conform(
     ------
     ContractError
         If the recording cannot be made into that.
+
+    Notes
+    -----
+    All filters are linear and without phase shift, and a recording is continued beyond its ends by its mirror image
+    (:mod:`mne_labram.signal.filtering`). Nothing is filtered across a gap, an ``EDGE`` of concatenated recordings, an
+    EEGLAB ``boundary`` or a BrainVision ``New Segment``; the seconds on either side are unusable. Samples that are
+    not finite are replaced by the channel's median and their seconds are unusable.
+
+    With ``gaps="split"`` times count the seconds of data in the file, as MNE does, so that events found can be set on
+    the Raw at hand; the clock is ahead by the gaps before, which are in ``report.gaps`` and in the ``BAD_gap``
+    annotations. The file's own annotations, which MNE leaves at the time of the clock, are moved to their signal.
+
+    Nothing is guessed silently: unless ``line_freq`` is given, the notch is at ``info["line_freq"]``, or where the
+    spectrum has a clear peak at 50 or 60 Hz, or left out, and the report says which.
     """
     notes: list[str] = []
     name = describe_source(inst)
@@ -111,7 +125,7 @@ def conform(
         **common,
     )
     data = np.empty((len(plan.ch_names), plan.n_times))
-    for block in plan.iter_blocks():
+    for block in with_progress(plan.iter_blocks(60), -(-plan.n_seconds // 60), "Filtering minute by minute"):
         np.multiply(block.data, 1e-6, out=data[:, block.start : block.start + block.data.shape[1]])
     if plan.report.unusable.all():
         raise ContractError(no_usable_second(plan.report))

@@ -138,12 +138,12 @@ class Gap:
 
 
 def _fields(block: bytes, width: int, n: int) -> list[str]:
-    text = block.decode("latin-1")
-    return [text[i * width : (i + 1) * width].split("\x00")[0].strip() for i in range(n)]
+    # Stripped as MNE does it: a unit padded with NUL is unknown to MNE, which then takes it for volts.
+    return [block[i * width : (i + 1) * width].strip().decode("latin-1") for i in range(n)]
 
 
 def _numbers(values: list[str]) -> tuple[float, ...]:
-    return tuple(float(value.replace(",", ".")) for value in values)
+    return tuple(float(value.split("\x00")[0].replace(",", ".")) for value in values)
 
 
 def read_edf_header(fname: str | os.PathLike[str]) -> EdfHeader:

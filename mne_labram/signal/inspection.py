@@ -176,8 +176,6 @@ class Inspector:
             return np.zeros(len(amplitude), dtype=bool)
         if warning is not None:
             self.report.warnings.append(warning)
-        elif hint and not vouched:
-            self.report.warnings.append(f"{hint[0].upper()}{hint[1:]}; the amplitude is plausible all the same.")
         return amplitude > max(PLAUSIBLE[1], typical) * _BROKEN_FACTOR
 
     def all_flat(self, n_channels: int, thresholds: QualityThresholds) -> str:

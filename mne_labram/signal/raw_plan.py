@@ -135,6 +135,9 @@ def inspect_raw(
         ),
     )
     report.montage = channel_map.montage
+    odd = _odd_units(raw, parts, [picks[channels.wanted[i]] for i in rows])
+    if odd and assume_unit is None and not inspector.unit_refused:
+        report.warnings.append(f"{odd[0].upper()}{odd[1:]}; their amplitude is plausible all the same.")
     report.reference = inspector.reference(channel_map)
     inspector.projections(raw.info)
     source = source.pick(rows)

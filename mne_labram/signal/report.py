@@ -196,7 +196,8 @@ def _lines(report: ConformReport) -> list[str]:
         for label, reason in report.dropped:
             by_reason.setdefault(reason, []).append(label)
         for i, (reason, labels) in enumerate(by_reason.items()):
-            lines += _wrap("dropped" if i == 0 else "", f"{', '.join(labels)}: {reason}")
+            more = f" and {len(labels) - 12} more" if len(labels) > 12 else ""
+            lines += _wrap("dropped" if i == 0 else "", f"{', '.join(labels[:12])}{more}: {reason}")
     if report.missing_channels:
         lines += _wrap("not there", ", ".join(report.missing_channels))
     for label, text in (

@@ -1,0 +1,112 @@
+"""Every sentence that doc/bad_input.md quotes is what the code says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import pytest
+import torch
+
+import mne_labram
+from mne_labram import EEGEmbedding, LabramForClassification, SignalContract, conform, labram_annotate, labram_embed
+from mne_labram.weights import convert_official
+
+PAGE = Path(__file__).resolve().parents[1] / "doc" / "bad_input.md"
+SENTENCES = [line[2:] for line in PAGE.read_text(encoding="utf8").splitlines() if line.startswith("> ")]
+
+
+def _raw(
+    *ch_names: str, sfreq: float = 256.0, seconds: float = 30.0, microvolts: float = 20.0, kind: str = "eeg"
+) -> mne.io.BaseRaw:
+    """Make a recording that jumps between +a and -a, so that its median amplitude is a in every excerpt."""
+    signs = np.resize(np.repeat([1.0, -1.0], 8), (len(ch_names), int(sfreq * seconds)))
+    info = mne.create_info(list(ch_names), sfreq, kind)
+    return mne.io.RawArray(1e-6 * microvolts * signs, info, verbose="error")
+
+
+def _model() -> LabramForClassification:
+    torch.manual_seed(0)
+    options = {"embed_dim": 40, "num_layers": 1, "num_heads": 2}
+    return LabramForClassification(ch_names=["FP1", "FP2"], n_times=800, sfreq=200, n_outputs=2, **options)
+
+
+def _flat() -> mne.io.BaseRaw:
+    raw = _raw("Fp1", "Fp2")
+    return mne.io.RawArray(np.zeros((2, raw.n_times)), raw.info, verbose="error")
+
+
+def _with_nan() -> mne.BaseEpochs:
+    epochs = mne.make_fixed_length_epochs(_raw("Fp1", "Fp2", seconds=20), 4, preload=True, verbose="error")
+    data = epochs.get_data()
+    data[1] = np.nan
+    return mne.EpochsArray(data, epochs.info, verbose="error")
+
+
+def _warned(call: Callable[[], Any]) -> str:
+    with pytest.warns(UserWarning, match="^The largest value") as caught:
+        call()
+    return str(caught[0].message)
+
+
+def _evil(folder: Path) -> Path:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            import os
+
+            return os.system, ("true",)
+
+    torch.save({"model": Evil()}, folder / "evil.pth")
+    return folder / "evil.pth"
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+CASES: list[Callable[[Path], Any]] = [
+    lambda folder: conform(_raw("Fp1", "Fp2", microvolts=20e6)),
+    lambda folder: EEGEmbedding(_model(), ch_names=["Fp1", "Fp2"], sfreq=256).fit(
+        _raw("Fp1", "Fp2", microvolts=20).get_data()[None]
+    ),
+    lambda folder: _warned(lambda: _model()(torch.full((1, 2, 800), 2e-5))),
+    lambda folder: conform(_raw("Fp1", "Fp2"), assume_unit="uV"),
+    lambda folder: conform(_raw("E1", "E2", "E3")),
+    lambda folder: conform(_raw("MEG 0111", "MEG 0121", kind="mag")),
+    lambda folder: conform(_raw("LA1", "LA2", kind="seeg")),
+    lambda folder: conform(_raw("Fz", kind="misc")),
+    lambda folder: conform(_raw("Fp1", "F3", "Fp1-F7", "F7-T7")),
+    lambda folder: conform(_raw("Fp1-F7", "F7-T7", "T7-P7"), SignalContract(montages=("referential",))),
+    lambda folder: conform(_raw("Fp1-F3", "F3-C3", "C3-P3")),
+    lambda folder: labram_annotate(_raw("P3", "P4", "Pz"), _model()),
+    lambda folder: conform(_raw("Fp1", seconds=0.5)),
+    lambda folder: labram_embed(_raw("Fp1", "Fp2"), _model(), window=20),
+    lambda folder: labram_embed(_raw("Fp1", "Fp2"), _model(), window=0.5),
+    lambda folder: conform(_raw("Fp1", "Fp2", sfreq=100.0))[1].warnings[0],
+    lambda folder: EEGEmbedding(_model()).fit_transform(_with_nan()),
+    lambda folder: conform(_flat()),
+    lambda folder: conform("nowhere.edf"),
+    lambda folder: conform(_written(folder / "empty.edf", b"")),
+    lambda folder: conform(_written(folder / "text.edf", b"no recording " * 100)),
+    lambda folder: convert_official(_evil(folder), folder / "out.safetensors"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_quoted_sentences_are_what_is_said(number: int, tmp_path: Path) -> None:
+    try:
+        said = CASES[number](tmp_path)
+    except (ValueError, TypeError) as error:
+        said = str(error)
+    assert said == SENTENCES[number]
+
+
+def test_every_quoted_sentence_is_compared() -> None:
+    assert len(CASES) == len(SENTENCES)
+    assert all(re.fullmatch(r"[^\n]+\.", sentence) for sentence in SENTENCES)
+    assert issubclass(mne_labram.ContractError, ValueError)

@@ -304,6 +304,7 @@ def annotate_events(
         parameters=parameters,
         first_time=raw.first_time,
         meas_date=raw.info["meas_date"],
+        report=plan.report,
     )
     missing = int((~scores.analysed).sum())
     if missing:

@@ -103,6 +103,7 @@ def annotate(
 ) -> None:
     """Find events in a recording with a fine-tuned classifier and write them down."""
     from mne_labram.commands.files import check_writable, write_annotations, write_page
+    from mne_labram.commands.system import system_lines
     from mne_labram.decoding.page import annotation_report
     from mne_labram.decoding.scores import add_annotations
     from mne_labram.signal.conform import open_recording
@@ -133,7 +134,9 @@ def annotate(
     add_annotations(annotated, found)
     write_annotations(annotated, scores, output, overwrite=overwrite)
     if report is not None:
-        write_page(annotation_report(annotated, scores, title=recording.name), report, overwrite=overwrite)
+        details = {"Processing": str(scores.report), "Versions of mne-labram": "\n".join(system_lines())}
+        page = annotation_report(annotated, scores, title=recording.name, details=details)
+        write_page(page, report, overwrite=overwrite)
     if not quiet:
         n_events = len(scores.annotations(mark_not_analysed=False))
         missing = int((~scores.analysed).sum())

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mne.io import BaseRaw
 
+    from mne_labram.signal.report import ConformReport
+
 __all__ = ["NOT_ANALYSED", "EventScores"]
 
 #: Description of the stretches that were not analysed. It does not begin with "bad", so it rejects no epochs.
@@ -40,6 +42,8 @@ class EventScores:
         Time of the recording's first sample in seconds (``raw.first_time``).
     meas_date : datetime | None
         ``raw.info["meas_date"]``.
+    report : ConformReport | None
+        What was done to the signal.
     """
 
     probabilities: np.ndarray
@@ -49,6 +53,7 @@ class EventScores:
     parameters: EventParameters = field(default_factory=EventParameters)
     first_time: float = 0.0
     meas_date: Any = None
+    report: ConformReport | None = field(default=None, repr=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the probabilities, shape (n_classes, n_seconds)."""

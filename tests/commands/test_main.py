@@ -95,7 +95,7 @@ def test_annotate_writes_a_page(files, tmp_path):
     )
     assert code == 0, text
     html = page.read_text()
-    for piece in ("Scores over time", "not a medical device", "braindecode", "confidence"):
+    for piece in ("Scores over time", "not a medical device", "braindecode", "confidence", "19 kept"):
         assert piece.lower() in html.lower()
 
 

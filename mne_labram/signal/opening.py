@@ -1,4 +1,4 @@
-"""Open whatever MNE can read, without loading it, and turn every failure into one sentence."""
+"""Open whatever MNE can read, recordings without loading them, and turn every failure into one sentence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Recording = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked
 
 
 def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str] | None = None) -> Recording:
-    """Open a recording without loading its data.
+    """Open a recording; continuous data are not loaded.
 
     Parameters
     ----------
@@ -108,7 +108,9 @@ def describe_source(inst: Any) -> str:
 def _read(path: Path) -> Recording:
     name = path.name.lower()
     if name.endswith(_EPOCHS):
-        return mne.read_epochs(path, preload=False)
+        # Loaded, because MNE cannot count epochs it has not read.
+        # Read lazily, epochs leave their file open until they are collected (MNE 1.13), and all are needed anyway.
+        return mne.read_epochs(path, preload=True)
     if name.endswith(_EVOKED):
         evokeds = mne.read_evokeds(path)
         if len(evokeds) == 1:
@@ -124,4 +126,11 @@ def _read(path: Path) -> Recording:
             if "trials" not in str(error):
                 raise
             return mne.read_epochs_eeglab(path)
-    return mne.io.read_raw(path, preload=False)
+    try:
+        return mne.io.read_raw(path, preload=False)
+    except Exception as error:
+        # For annotations that are not UTF-8, as many recorders write them, MNE raises the bare class.
+        if type(error) is not Exception or not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        mne.utils.warn("The annotations are not UTF-8; they were read as Latin-1.")
+        return mne.io.read_raw(path, preload=False, encoding="latin1")

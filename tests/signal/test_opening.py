@@ -3,6 +3,7 @@
 import mne
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from mne_labram import check
 from mne_labram.signal.conform import conform_epochs_array, plan_conform
@@ -38,8 +39,10 @@ def test_formats(tmp_path, write_edf, make_raw, epochs, name, capsys):
     inst = open_recording(str(fname))
     kind = mne.BaseEpochs if "epo" in name else mne.Evoked if "ave" in name else mne.io.BaseRaw
     assert isinstance(inst, kind)
-    if kind is not mne.Evoked:
+    if kind is mne.io.BaseRaw:
         assert not inst.preload
+    elif kind is mne.BaseEpochs:
+        assert len(inst) == len(epochs)
     assert capsys.readouterr().out == ""
 
 
@@ -52,11 +55,41 @@ def test_several_averages(tmp_path, epochs):
         open_recording(fname)
 
 
-def test_eeglab_epochs(tmp_path, epochs):
-    pytest.importorskip("eeglabio")
-    fname = tmp_path / "x.set"
-    epochs.export(fname, verbose="ERROR")
-    assert isinstance(open_recording(fname), mne.BaseEpochs)
+def write_set_file(fname, x, sfreq, names):
+    """Write epochs (n_epochs, n_chans, n_times) in µV as EEGLAB stores them."""
+    n_epochs, n_chans, n_times = x.shape
+    locations = np.zeros(n_chans, dtype=[(field, object) for field in ("labels", "X", "Y", "Z")])
+    events = np.zeros(n_epochs, dtype=[(field, object) for field in ("type", "latency", "epoch")])
+    epochs = np.zeros(n_epochs, dtype=[(field, object) for field in ("event", "eventtype", "eventlatency")])
+    for i, name in enumerate(names):
+        locations[i] = (name, [], [], [])
+    for i in range(n_epochs):
+        events[i], epochs[i] = ("stim", i * n_times + 1.0, i + 1), (i + 1, "stim", 0.0)
+    nothing = np.zeros((0, 0))
+    fields = {"setname": "x", "nbchan": n_chans, "trials": n_epochs, "pnts": n_times, "srate": sfreq, "xmin": 0.0}
+    fields |= {"xmax": (n_times - 1) / sfreq, "data": x.transpose(1, 2, 0), "chanlocs": locations, "event": events}
+    fields |= {"epoch": epochs, "ref": "common", "chaninfo": {"nosedir": "+X"}, "urchanlocs": nothing}
+    fields |= {"icawinv": nothing, "icasphere": nothing, "icaweights": nothing, "icaact": nothing}
+    savemat(fname, {"EEG": fields}, oned_as="row")
+
+
+def test_eeglab_epochs(tmp_path, make_eeg):
+    """MNE refuses to read a .set file with epochs as Raw."""
+    x = make_eeg(12, 500, 250.0).reshape(4, 3, 500)
+    write_set_file(tmp_path / "x.set", x, 250.0, ["Fp1", "Fp2", "Cz"])
+    inst = open_recording(tmp_path / "x.set")
+    assert isinstance(inst, mne.BaseEpochs)
+    np.testing.assert_allclose(inst.get_data(copy=False) * 1e6, x, atol=1e-3)
+
+
+def test_annotations_that_are_not_utf_8(write_edf):
+    """MNE raises the bare Exception class for them."""
+    fname = write_edf(kind="EDF+C", annotations={3: [(3, 1, "Augen auf: OEffnen")]})
+    fname.write_bytes(fname.read_bytes().replace(b"OEffnen", b"\xd6ffnen!"))
+    notes = []
+    raw = open_recording(fname, notes=notes)
+    assert raw.annotations.description.tolist() == ["Augen auf: \xd6ffnen!"]
+    assert any("not UTF-8" in note for note in notes)
 
 
 def test_real_files(shared_data):

@@ -93,9 +93,11 @@ def inspect_raw(
     channels = _Channels(raw, picks, match, inspector)
     try:
         source, note = single_rate(raw, [picks[i] for i in channels.wanted], factor, parts)
-        if not (inspector.rate_is_possible(source.sfreq) and source.n_times):
+        if not inspector.rate_is_possible(source.sfreq):
             return None, inspector
         _judge_length(source.sfreq, source.n_times, inspector)
+        if not source.n_times:
+            return None, inspector
         probe = take_probe(source, source.n_times, source.sfreq)
         dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
     except ContractError as error:

@@ -8,9 +8,9 @@ import mne
 import numpy as np
 import pytest
 
-from mne_labram import check
+from mne_labram import check, conform
 from mne_labram.signal.check import CheckReport
-from mne_labram.signal.contract import SignalContract
+from mne_labram.signal.contract import ContractError, SignalContract
 
 BIPOLAR_ONLY = SignalContract(name="banana", montages=("bipolar",))
 
@@ -125,6 +125,28 @@ def test_torch_is_not_needed(tmp_path, write_edf):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "made.edf can be analysed." in done.stdout
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_anywhere(write_edf, seed):
+    """Whatever bytes of a file are wrong, check and conform agree, and nothing but a sentence comes out."""
+    rng = np.random.default_rng(seed)
+    kind = ("EDF", "EDF+C", "EDF+D", "BDF")[seed % 4]
+    fname = write_edf(f"x.{kind[:3].lower()}", kind=kind)
+    content = bytearray(fname.read_bytes())
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(0, 1100))
+        content[at : at + int(rng.integers(1, 8))] = rng.choice([b"", b"-", b" ", b"9", b"\x00", rng.bytes(5)])
+    if seed % 3 == 0:
+        content = content[: rng.integers(1, len(content))]
+    fname.write_bytes(content)
+    report = check(fname, print_report=False)
+    assert all("\n" not in problem and len(problem) < 500 for problem in report.problems)
+    if report.ok:
+        assert np.isfinite(conform(fname)[0].get_data()).all()
+    else:
+        with pytest.raises(ContractError):
+            conform(fname)
 
 
 # -- real recordings ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,3 +228,37 @@ def test_bad_sizes() -> None:
         VectorQuantizer(1, 4)
     with pytest.raises(ValueError, match="decay must lie in"):
         VectorQuantizer(4, 4, decay=1.0)
+
+
+_WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from mne_labram.nn.quantizer import VectorQuantizer
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+quantizer = VectorQuantizer(8, 4, revive_dead_codes=True, seed=rank)
+for step in range(60):
+    generator = torch.Generator().manual_seed(2 * step + rank)
+    quantizer(torch.tensor([1.0, 0, 0, 0]) + 0.3 * torch.randn(24, 4, generator=generator))
+torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_processes_keep_one_codebook(tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen([sys.executable, "-c", _WORKER, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=120)
+        assert worker.returncode == 0, errors
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert bool(one["initialized"])
+    for name in ("codebook", "cluster_size", "steps_unused"):
+        assert torch.equal(one[name], two[name]), name
+    # k-means runs in step 4 on 96 latents of process 0; from then on both processes count: 48 latents a step.
+    assert float(one["cluster_size"].sum()) == pytest.approx(48 + (96 - 48) * 0.99**57, rel=1e-3)

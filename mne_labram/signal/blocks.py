@@ -14,7 +14,7 @@ from mne_labram.signal.filtering import FilterChain
 from mne_labram.signal.quality import QualityThresholds, SecondQuality, n_seconds, second_edges, unusable_seconds
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.seams import FileGap
-from mne_labram.signal.source import EdfPart, RawSource
+from mne_labram.signal.source import RawSource
 
 __all__ = ["Block", "ConformPlan", "with_progress"]
 
@@ -67,11 +67,11 @@ class ConformPlan:
         What counts as unusable.
     gaps : list of FileGap
         Gaps of an EDF+D file.
-    parts : list of EdfPart
-        EDF files behind the recording.
     seams : list of int
         Source samples at which a new segment begins; nothing is filtered across, and the seconds on either side are
         unusable.
+    annotations : mne.Annotations
+        The recording's annotations, those of an EDF+D file moved to where their signal is.
     annotated : list of (float, float, ndarray of bool)
         Start and end in seconds of what an annotation calls bad, and the channels it concerns.
     """
@@ -84,8 +84,8 @@ class ConformPlan:
     constants: np.ndarray
     limits: np.ndarray
     thresholds: QualityThresholds
+    annotations: mne.Annotations
     gaps: list[FileGap] = field(default_factory=list)
-    parts: list[EdfPart] = field(default_factory=list)
     seams: list[int] = field(default_factory=list)
     annotated: list[tuple[float, float, np.ndarray]] = field(default_factory=list)
 
@@ -192,7 +192,7 @@ class ConformPlan:
 
     def _judge_until(self, tracker: SecondQuality, last: int) -> None:
         last = min(last, self.n_seconds)
-        step = max(1, int(60 * tracker.sfreq), _BLOCK_BYTES // (8 * 8 * max(1, len(self.constants))))
+        step = max(int(tracker.sfreq) + 1, min(int(60 * tracker.sfreq), _BLOCK_BYTES // (8 * len(self.constants))))
         while tracker.n_done < min(last, tracker.n_seconds):
             a = tracker.end
             self._read(tracker, a, min(a + step, self.source.n_times))

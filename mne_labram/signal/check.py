@@ -124,8 +124,9 @@ def check(
                 except ContractError as error:
                     inspector.problems.append(str(error))
         else:
-            _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, collect=True, **common)
+            _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, **common)
         report = inspector.report
+        inspector.problems = list(dict.fromkeys(inspector.problems))
         if not inspector.problems and len(report.unusable) and report.unusable.all():
             inspector.problems.append(no_usable_second(report))
         result = CheckReport(report, inspector.problems)

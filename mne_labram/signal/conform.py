@@ -19,7 +19,6 @@ from mne_labram.signal.opening import describe_source, open_recording
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
-from mne_labram.signal.seams import annotations_in_data_time
 
 __all__ = [
     "Block",
@@ -136,12 +135,9 @@ def conform(
 
 
 def _copy_annotations(raw: mne.io.BaseRaw, out: mne.io.BaseRaw, plan: ConformPlan) -> None:
-    annotations = raw.annotations.copy()
-    if plan.gaps:
-        annotations, note = annotations_in_data_time(raw, annotations, plan.parts, plan.gaps)
-        plan.report.notes.append(note)
-        for gap in plan.gaps:
-            annotations.append(gap.onset + raw.first_time, 0.0, "BAD_gap", extras=[{"missing_seconds": gap.missing}])
+    annotations = plan.annotations.copy()
+    for gap in plan.gaps:
+        annotations.append(gap.onset + raw.first_time, 0.0, "BAD_gap", extras=[{"missing_seconds": gap.missing}])
     # Annotations of single channels name them as the source does; a channel that was dropped takes its own along.
     names = {row.label: row.name for row in plan.report.channel_map.rows}
     renamed = [tuple(names[each] for each in some if each in names) for some in annotations.ch_names]

@@ -11,7 +11,7 @@ import mne
 import numpy as np
 from mne.utils import verbose
 
-from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
+from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq
 from mne_labram.signal.montage import conformed_info
 from mne_labram.signal.opening import READING_ERRORS, describe_source, open_recording, reason_of
@@ -72,8 +72,18 @@ def conform_epochs_array(
     Epochs are continued by their mirror image, like recordings; see :mod:`mne_labram.signal.short_signals` for what
     stands in for the high-pass and the notch where an epoch is too short for them. Both are in the report.
     """
-    data, report, _ = _conform_inst(inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds)
-    return data, report
+    data, inspector, _ = inspect_epochs(
+        inst,
+        contract,
+        match=match,
+        assume_unit=assume_unit,
+        line_freq=line_freq,
+        ch_names=ch_names,
+        keep_bads=keep_bads,
+        thresholds=thresholds,
+    )
+    inspector.raise_first()
+    return data, inspector.report
 
 
 def conform_epochs(
@@ -90,9 +100,20 @@ def conform_epochs(
     name: str | None = None,
 ) -> tuple[mne.EpochsArray | mne.EvokedArray, ConformReport]:
     """Do the same as :func:`conform_epochs_array`, returning an MNE object in volts."""
-    data, report, inst = _conform_inst(
-        inst, contract, match, assume_unit, line_freq, ch_names, keep_bads, thresholds, reading_notes, name
+    data, inspector, inst = inspect_epochs(
+        inst,
+        contract,
+        match=match,
+        assume_unit=assume_unit,
+        line_freq=line_freq,
+        ch_names=ch_names,
+        keep_bads=keep_bads,
+        thresholds=thresholds,
+        reading_notes=reading_notes,
+        name=name,
     )
+    inspector.raise_first()
+    report = inspector.report
     info = conformed_info(inst.info, report, contract)
     volts = data.astype(np.float64) * 1e-6
     if isinstance(inst, mne.Evoked):
@@ -179,10 +200,8 @@ def conform_array(
         raise ValueError(f"The array has {x.shape[1]} channels and {len(labels)} channel names were given.")
     report = ConformReport(kind="array", source=f"array {x.shape}")
     inspector = Inspector(contract, report)
-    types = ["eeg"] * len(labels)
-    if not types:
-        inspector.problems.append("The array has no channels; there is nothing to analyse.")
-    inspector.raise_first()
+    if not len(labels):
+        raise ContractError("The array has no channels; there is nothing to analyse.")
     chs = None
     if positions is not None:
         chs = [{"loc": np.asarray(row, dtype=float)} for row in positions]
@@ -204,35 +223,8 @@ def conform_array(
         ch_names=ch_names,
         thresholds=QualityThresholds() if thresholds is None else thresholds,
     )
-    return data, report
-
-
-def _conform_inst(
-    inst: Any,
-    contract: SignalContract,
-    match: str,
-    assume_unit: str | None,
-    line_freq: float | None,
-    ch_names: Sequence[str] | None,
-    keep_bads: bool,
-    thresholds: QualityThresholds | None,
-    reading_notes: Sequence[str] = (),
-    name: str | None = None,
-) -> tuple[np.ndarray, ConformReport, Any]:
-    data, inspector, inst = inspect_epochs(
-        inst,
-        contract,
-        match=match,
-        assume_unit=assume_unit,
-        line_freq=line_freq,
-        ch_names=ch_names,
-        keep_bads=keep_bads,
-        thresholds=thresholds,
-        reading_notes=reading_notes,
-        name=name,
-    )
     inspector.raise_first()
-    return data, inspector.report, inst
+    return data, report
 
 
 def inspect_epochs(
@@ -247,7 +239,6 @@ def inspect_epochs(
     thresholds: QualityThresholds | None = None,
     reading_notes: Sequence[str] = (),
     name: str | None = None,
-    collect: bool = False,
 ) -> tuple[np.ndarray | None, Inspector, Any]:
     """Return the conformed array (``None`` where there can be none), the inspector and the opened object."""
     notes = list(reading_notes)
@@ -265,8 +256,6 @@ def inspect_epochs(
     if thresholds is None:
         thresholds = _AVERAGE_THRESHOLDS if average else QualityThresholds()
     if not picks:
-        if not collect:
-            inspector.raise_first()
         return None, inspector, inst
     inspector.band_warnings(inst.info["highpass"], inst.info["lowpass"], inst.info["sfreq"])
     inspector.projections(inst.info)
@@ -276,8 +265,6 @@ def inspect_epochs(
         inspector.problems.append(
             f"{report.source} cannot be read ({reason_of(error)}); it is damaged or was cut short, get it again."
         )
-        if not collect:
-            inspector.raise_first()
         return None, inspector, inst
     data = _conform_windows(
         x,
@@ -294,7 +281,6 @@ def inspect_epochs(
         high_passed=float(inst.info["highpass"] or 0.0),
         ch_names=ch_names,
         thresholds=thresholds,
-        collect=collect,
     )
     if report.channel_map is not None:
         # The map speaks of the channels it was given; in the report, indices are the recording's.
@@ -319,7 +305,6 @@ def _conform_windows(
     high_passed: float,
     ch_names: Sequence[str] | None,
     thresholds: QualityThresholds,
-    collect: bool = False,
 ) -> np.ndarray | None:
     check_line_freq(line_freq)
     report = inspector.report
@@ -332,8 +317,7 @@ def _conform_windows(
     possible = inspector.rate_is_possible(sfreq)
     if possible:
         inspector.too_short(inspector.design(sfreq, None).n_out(n_times) if n_times else 0, "An epoch")
-    if (inspector.problems and not collect) or not (n_epochs and n_times and possible):
-        inspector.raise_first()
+    if not (n_epochs and n_times and possible):
         return None
     which = np.unique(np.linspace(0, n_epochs - 1, min(_N_PROBED, n_epochs)).round().astype(int))
     probe = probe_of([np.asarray(x[i], dtype=np.float64) * factor for i in which], sfreq, len(which) == n_epochs)
@@ -356,8 +340,6 @@ def _conform_windows(
         channel_map = inspector.restrict(channel_map, ch_names)
     line = inspector.find_line_freq(line_freq, info_line, probe)
     if channel_map is None or inspector.problems:
-        if not collect:
-            inspector.raise_first()
         return None
     rows = chosen[channel_map.kept]
     in_labels = tuple(replace(row, index=int(i)) for row, i in zip(channel_map.rows, rows, strict=True))

@@ -15,6 +15,7 @@ __all__ = ["Probe", "detect_line_freq", "probe_of", "take_probe"]
 
 #: Length of an excerpt in seconds, and how many are taken from a recording that is longer than all of them.
 EXCERPT_SECONDS, N_EXCERPTS = 4.0, 24
+_LARGE_BYTES = 64 * 2**20
 #: Power at the mains frequency over its surroundings that counts as a clear peak (10 dB), in half of the channels.
 _CLEAR_PEAK = 10.0
 
@@ -53,15 +54,15 @@ class Probe:
         return out
 
 
-def take_probe(read: Callable[[int, int], np.ndarray], n_times: int, sfreq: float) -> Probe:
+def take_probe(read: Callable[[int, int], np.ndarray], n_chans: int, n_times: int, sfreq: float) -> Probe:
     """Take excerpts spread evenly over a recording.
 
     Parameters
     ----------
     read : callable
         ``read(a, b)`` returns samples ``a..b-1`` in µV, shape ``(n_chans, b - a)``.
-    n_times : int
-        Samples in the recording.
+    n_chans, n_times : int
+        Channels and samples in the recording.
     sfreq : float
         Sampling rate in Hz.
 
@@ -70,7 +71,9 @@ def take_probe(read: Callable[[int, int], np.ndarray], n_times: int, sfreq: floa
     probe : Probe
         The excerpts and what can be told from them.
     """
-    length = max(1, int(round(EXCERPT_SECONDS * sfreq)))
+    # Half as long where four seconds of all channels would be large.
+    small = n_chans * sfreq * EXCERPT_SECONDS * N_EXCERPTS * 8 < _LARGE_BYTES
+    length = max(1, int(round((EXCERPT_SECONDS if small else EXCERPT_SECONDS / 2) * sfreq)))
     whole = n_times <= N_EXCERPTS * length
     starts = np.arange(0, n_times, length) if whole else np.linspace(0, n_times - length, N_EXCERPTS).astype(int)
     segments = [np.asarray(read(int(a), int(min(a + length, n_times))), dtype=np.float64) for a in starts]
@@ -80,9 +83,11 @@ def take_probe(read: Callable[[int, int], np.ndarray], n_times: int, sfreq: floa
 def probe_of(segments: list[np.ndarray], sfreq: float, whole: bool) -> Probe:
     """Return the :class:`Probe` of excerpts that are at hand, each of shape (n_chans, n_times) in µV."""
     segments = [np.where(np.isfinite(segment), segment, np.nan) for segment in segments]
-    joined = np.concatenate(segments, axis=1)
-    finite = np.isfinite(joined)
-    constants = np.array([np.median(row[ok]) if ok.any() else 0.0 for row, ok in zip(joined, finite, strict=True)])
+    constants = np.zeros(segments[0].shape[0])
+    for channel in range(len(constants)):
+        values = np.concatenate([segment[channel] for segment in segments])
+        values = values[np.isfinite(values)]
+        constants[channel] = np.median(values) if values.size else 0.0
     return Probe(segments, float(sfreq), whole, constants, typical_amplitude(segments))
 
 

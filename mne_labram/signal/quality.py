@@ -12,8 +12,8 @@ import numpy as np
 
 __all__ = ["QualityThresholds", "SecondQuality", "n_seconds", "second_edges", "unusable_seconds"]
 
-#: Signal on either side of a second that its verdict may depend on.
-CONTEXT_SECONDS = 1.25
+#: Flat stretches are looked for in pieces of this many seconds.
+_BIN_SECONDS = 0.25
 _PROBLEMS = ("missing", "flat", "clipped")
 
 
@@ -34,10 +34,10 @@ class QualityThresholds:
         extreme values touches them once).
     clip_seconds : float
         The same as a time; the longer of the two holds.
-    unlimited_clip_uv, unlimited_clip_seconds : float
-        Where limits are not known: a run of identical samples at the extreme of its second, this far from the
-        channel's typical value and this long. A smooth 1-Hz wave of 400 µV, digitised in steps of 1 µV, rests on its
-        crest for 16 ms; 50 ms do not happen.
+    plateau_uv, plateau_seconds : float
+        An amplifier can saturate before the file's limits, and often no limits are known: a run of identical samples
+        above or below all that surrounds it, this far from the channel's typical value and this long. A smooth 1-Hz
+        wave of 400 µV, digitised in steps of 1 µV, rests on its crest for 16 ms; 50 ms do not happen.
     bad_share : float
         A second is unusable when more than this share of the kept channels is bad in it.
     """
@@ -46,9 +46,22 @@ class QualityThresholds:
     flat_seconds: float = 1.0
     clip_samples: int = 3
     clip_seconds: float = 0.010
-    unlimited_clip_uv: float = 300.0
-    unlimited_clip_seconds: float = 0.050
+    plateau_uv: float = 300.0
+    plateau_seconds: float = 0.050
     bad_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.flat_seconds >= _BIN_SECONDS:
+            raise ValueError(f"flat_seconds must be at least {_BIN_SECONDS:g}, got {self.flat_seconds}.")
+        if not 0 < self.plateau_seconds <= 1:
+            raise ValueError(f"plateau_seconds must lie between 0 and 1, got {self.plateau_seconds}.")
+        if not 0 <= self.bad_share <= 1:
+            raise ValueError(f"bad_share must lie between 0 and 1, got {self.bad_share}.")
+
+    @property
+    def context_seconds(self) -> float:
+        """Signal on either side of a second that its verdict may depend on."""
+        return max(1.0, self.flat_seconds) + _BIN_SECONDS
 
 
 def n_seconds(n_times: int, sfreq: float) -> int:
@@ -132,7 +145,7 @@ class SecondQuality:
 
     def _decide(self) -> None:
         end = self.end
-        context = int(np.ceil(CONTEXT_SECONDS * self.sfreq))
+        context = int(np.ceil(self.thresholds.context_seconds * self.sfreq))
         last = self.n_seconds if end >= self.n_times else int((end - context) / self.sfreq)
         if last <= self.n_done:
             return
@@ -156,7 +169,7 @@ class SecondQuality:
 
     def _flat(self, x: np.ndarray, first: int, last: int) -> np.ndarray:
         # Quarter seconds on the recording's own grid; any stretch of 1.25 s holds four whole ones.
-        per_second = 4
+        per_second = int(round(1 / _BIN_SECONDS))
         n_bins = max(1, int(round(self.thresholds.flat_seconds * per_second)))
         low = max(0, first * per_second - n_bins)
         high = last * per_second + n_bins
@@ -184,21 +197,15 @@ class SecondQuality:
         return out
 
     def _clipped(self, x: np.ndarray) -> np.ndarray:
-        known = np.isfinite(self.limits).all(axis=1)
-        out = np.zeros(x.shape, dtype=bool)
         settings = self.thresholds
-        if known.any():
-            length = max(settings.clip_samples, int(np.ceil(settings.clip_seconds * self.sfreq)))
-            low, high = self.limits[known, :1], self.limits[known, 1:]
-            at_limit = (x[known] >= high) | (x[known] <= low)
-            if at_limit.any():
-                out[known] = _runs(at_limit, length)
-        if not known.all():
-            length = max(settings.clip_samples, int(np.ceil(settings.unlimited_clip_seconds * self.sfreq)))
-            rest = np.flatnonzero(~known)
-            rest = rest[np.abs(x[rest]).max(axis=1, initial=0.0) >= settings.unlimited_clip_uv]
-            for channel in rest:
-                out[channel] = self._plateaus(x[channel], length)
+        out = np.zeros(x.shape, dtype=bool)
+        # Comparisons with NaN, where limits are not known, are False.
+        at_limit = (x >= self.limits[:, 1:]) | (x <= self.limits[:, :1])
+        if at_limit.any():
+            out = _runs(at_limit, max(settings.clip_samples, int(np.ceil(settings.clip_seconds * self.sfreq))))
+        length = max(settings.clip_samples, int(np.ceil(settings.plateau_seconds * self.sfreq)))
+        for channel in np.flatnonzero(np.abs(x).max(axis=1, initial=0.0) >= settings.plateau_uv):
+            out[channel] |= self._plateaus(x[channel], length)
         return out
 
     def _plateaus(self, x: np.ndarray, length: int) -> np.ndarray:
@@ -207,10 +214,10 @@ class SecondQuality:
         change = np.flatnonzero(np.diff(x) != 0) + 1
         starts, ends = np.concatenate([[0], change]), np.concatenate([change, [len(x)]])
         lengths = ends - starts
-        # Longer runs are flat; with a quarter of a second around them all stays within CONTEXT_SECONDS.
+        # Longer runs are flat; with a quarter of a second around it, a shorter one lies within the context.
         long_enough = (lengths >= length) & (lengths <= self.sfreq)
-        large = np.abs(x[starts]) >= self.thresholds.unlimited_clip_uv
-        reach = int(self.sfreq / 4)
+        large = np.abs(x[starts]) >= self.thresholds.plateau_uv
+        reach = int(self.sfreq * _BIN_SECONDS)
         for run in np.flatnonzero(long_enough & large):
             start, end = starts[run], ends[run]
             around = x[max(0, start - reach) : end + reach]

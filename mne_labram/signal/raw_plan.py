@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,10 +16,17 @@ from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.edf import MNE_UNITS
 from mne_labram.signal.inspection import BROKEN, FLAT, Inspector, check_line_freq
 from mne_labram.signal.opening import describe_source, open_recording
-from mne_labram.signal.probe import take_probe
+from mne_labram.signal.probe import Probe, take_probe
 from mne_labram.signal.quality import QualityThresholds, SecondQuality
 from mne_labram.signal.report import ConformReport
-from mne_labram.signal.seams import FileGap, annotation_seams, bad_annotations, file_gaps, gap_sentence
+from mne_labram.signal.seams import (
+    FileGap,
+    annotation_seams,
+    annotations_in_data_time,
+    bad_annotations,
+    file_gaps,
+    gap_sentence,
+)
 from mne_labram.signal.source import EdfPart, RawSource, edf_parts, signals_of, single_rate
 from mne_labram.signal.units import unit_factor
 
@@ -98,73 +106,56 @@ def inspect_raw(
         _judge_length(source.sfreq, source.n_times, inspector)
         if not source.n_times:
             return None, inspector
-        probe = take_probe(source, source.n_times, source.sfreq)
+        probe = take_probe(source, len(source.picks), source.n_times, source.sfreq)
         dead = _dead_channels(source, probe.quiet(thresholds), thresholds)
     except ContractError as error:
         inspector.problems.append(str(error))
         return None, inspector
     if note is not None:
         report.warnings.append(note)
-    channels.drop(dead, FLAT, dropped)
-    channel_map = channels.map(dropped) if not dead.all() else None
-    # Numbers in a wrong unit can look flat, so the unit is judged first, on whatever moves.
-    judged = np.arange(len(dead)) if channel_map is None else channels.positions(channel_map)
-    broken = inspector.judge_amplitude(
-        probe.amplitude[judged],
-        factor=factor,
-        vouched=assume_unit is not None,
-        hint=_odd_units(raw, parts, [picks[channels.wanted[i]] for i in judged]),
+    units = _OddUnits(raw, parts, [picks[i] for i in channels.wanted])
+    channel_map = _choose_channels(
+        channels, dropped, dead, probe, units, inspector, factor, assume_unit is not None, thresholds
     )
-    if dead.all() and not inspector.unit_refused:
-        inspector.problems.append(inspector.all_flat(len(dead), thresholds))
-    if channel_map is not None and broken.any():
-        gone = np.zeros(len(dead), dtype=bool)
-        gone[judged[broken]] = True
-        channels.drop(gone, BROKEN, dropped)
-        channel_map = channels.map(dropped)
     if channel_map is not None:
         channel_map = inspector.restrict(channel_map, ch_names)
     inspector.band_warnings(raw.info["highpass"], raw.info["lowpass"], source.sfreq)
+    inspector.projections(raw.info)
     line = inspector.find_line_freq(line_freq, raw.info["line_freq"], probe)
     if channel_map is None:
         return None, inspector
     rows = channels.positions(channel_map)
+    raw_picks = [picks[channels.wanted[i]] for i in rows]
     # The map speaks of the labels it was given; in the report, indices are the recording's.
     report.channel_map = replace(
-        channel_map,
-        rows=tuple(
-            replace(row, index=picks[channels.wanted[i]]) for row, i in zip(channel_map.rows, rows, strict=True)
-        ),
+        channel_map, rows=tuple(replace(row, index=i) for row, i in zip(channel_map.rows, raw_picks, strict=True))
     )
     report.montage = channel_map.montage
-    odd = _odd_units(raw, parts, [picks[channels.wanted[i]] for i in rows])
-    if odd and assume_unit is None and not inspector.unit_refused:
-        report.warnings.append(f"{odd[0].upper()}{odd[1:]}; their amplitude is plausible all the same.")
     report.reference = inspector.reference(channel_map)
-    inspector.projections(raw.info)
-    source = source.pick(rows)
-    raw_picks = [picks[channels.wanted[i]] for i in rows]
+    if units.say(rows) and assume_unit is None and not inspector.unit_refused:
+        report.warnings.append(f"Of the channels kept, {units.say(rows)}; their amplitude is plausible all the same.")
+    annotations, note = raw.annotations.copy(), None
+    if found_gaps:
+        annotations, note = annotations_in_data_time(raw, parts, found_gaps)
+        report.notes.append(note)
+    joins = annotation_seams(raw)
+    if joins:
+        places = "1 place" if len(joins) == 1 else f"{len(joins)} places"
+        report.notes.append(f"Annotations say that pieces were joined at {places}; nothing was filtered across.")
     plan = ConformPlan(
         raw=raw,
         contract=contract,
         report=report,
         chain=inspector.design(source.sfreq, line),
-        source=source,
+        source=source.pick(rows),
         constants=probe.constants[rows],
         limits=_physical_limits(raw, parts, raw_picks, factor),
         thresholds=thresholds,
+        annotations=annotations,
         gaps=found_gaps,
-        parts=parts,
+        seams=_samples([*joins, *(gap.onset for gap in found_gaps)], source),
+        annotated=bad_annotations(raw, annotations, raw_picks) if reject_by_annotation else [],
     )
-    joins = annotation_seams(raw)
-    if joins:
-        report.notes.append(
-            f"Annotations say that pieces were joined at {len(joins)} "
-            f"{'place' if len(joins) == 1 else 'places'}; nothing was filtered across."
-        )
-    plan.seams = _samples([*joins, *(gap.onset for gap in found_gaps)], source)
-    if reject_by_annotation:
-        plan.annotated = bad_annotations(raw, raw_picks)
     report.unusable = np.zeros(plan.n_seconds, dtype=bool)
     return plan, inspector
 
@@ -209,6 +200,33 @@ class _Channels:
         return np.array([place[self.left[index]] for index in channel_map.kept], dtype=int)
 
 
+def _choose_channels(
+    channels: _Channels,
+    dropped: list[tuple[str, str]],
+    dead: np.ndarray,
+    probe: Probe,
+    units: _OddUnits,
+    inspector: Inspector,
+    factor: float,
+    vouched: bool,
+    thresholds: QualityThresholds,
+) -> ChannelMap | None:
+    """Leave out dead and broken channels, judge the unit, and map the rest."""
+    channels.drop(dead, FLAT, dropped)
+    channel_map = channels.map(dropped) if not dead.all() else None
+    # Numbers in a wrong unit can look flat, so the unit is judged first, on whatever moves.
+    judged = np.arange(len(dead)) if channel_map is None else channels.positions(channel_map)
+    broken = inspector.judge_amplitude(probe.amplitude[judged], factor=factor, vouched=vouched, hint=units.say(judged))
+    if dead.all() and not inspector.unit_refused:
+        inspector.problems.append(inspector.all_flat(len(dead), thresholds))
+    if channel_map is not None and broken.any():
+        gone = np.zeros(len(dead), dtype=bool)
+        gone[judged[broken]] = True
+        channels.drop(gone, BROKEN, dropped)
+        channel_map = channels.map(dropped)
+    return channel_map
+
+
 def _judge_length(sfreq: float, n_times: int, inspector: Inspector) -> None:
     chain = inspector.design(sfreq, None)
     inspector.too_short(chain.n_out(n_times) if n_times else 0)
@@ -235,21 +253,24 @@ def _samples(seconds: Sequence[float], source: RawSource) -> list[int]:
     return sorted(sample for sample in samples if 0 < sample < source.n_times)
 
 
-def _odd_units(raw: mne.io.BaseRaw, parts: Sequence[EdfPart], picks: Sequence[int]) -> str:
-    """Say which physical dimensions the file gives that MNE does not know and takes for volts."""
-    odd: dict[str, int] = {}
-    if len(parts) == 1:
-        header = parts[0].header
-        signals = signals_of(raw, header)
-        for pick in picks:
-            signal = signals[pick]
-            if signal is not None and header.units[signal] not in MNE_UNITS:
-                odd[header.units[signal]] = odd.get(header.units[signal], 0) + 1
-    return ", ".join(
-        f"the file gives {'no unit' if not unit else f'the unit {unit!r}'} for {n} of {len(picks)} channels, "
-        "which MNE takes for volts"
-        for unit, n in odd.items()
-    )
+class _OddUnits:
+    """Physical dimensions in a file that MNE does not know and takes for volts."""
+
+    def __init__(self, raw: mne.io.BaseRaw, parts: Sequence[EdfPart], picks: Sequence[int]) -> None:
+        self.odd: list[str | None] = [None] * len(picks)
+        if len(parts) == 1:
+            units, signals = parts[0].header.units, signals_of(raw, parts[0].header)
+            mine = [None if signals[pick] is None else units[signals[pick]] for pick in picks]
+            self.odd = [None if unit in MNE_UNITS else unit for unit in mine]
+
+    def say(self, rows: Sequence[int] | np.ndarray) -> str:
+        """Say which there are among some of the channels; empty if there are none."""
+        counts = Counter(self.odd[row] for row in rows if self.odd[row] is not None)
+        return ", ".join(
+            f"the file gives {f'the unit {unit!r}' if unit else 'no unit'} for {n} of {len(rows)} channels, which MNE "
+            "takes for volts"
+            for unit, n in counts.items()
+        )
 
 
 def _physical_limits(raw: mne.io.BaseRaw, parts: Sequence[EdfPart], picks: Sequence[int], factor: float) -> np.ndarray:

@@ -91,10 +91,11 @@ def annotation_seams(raw: mne.io.BaseRaw) -> list[float]:
     return sorted(seam for seam in seams if 0 < seam < raw.n_times / raw.info["sfreq"])
 
 
-def bad_annotations(raw: mne.io.BaseRaw, picks: Sequence[int]) -> list[tuple[float, float, np.ndarray]]:
+def bad_annotations(
+    raw: mne.io.BaseRaw, table: mne.Annotations, picks: Sequence[int]
+) -> list[tuple[float, float, np.ndarray]]:
     """Return start and end, in seconds of data, of annotations that begin with BAD or EDGE, and the picks they name."""
     start, out = raw.first_time, []
-    table = raw.annotations
     for onset, duration, description, names in zip(
         table.onset, table.duration, table.description, table.ch_names, strict=True
     ):
@@ -106,8 +107,8 @@ def bad_annotations(raw: mne.io.BaseRaw, picks: Sequence[int]) -> list[tuple[flo
 
 
 def annotations_in_data_time(
-    raw: mne.io.BaseRaw, annotations: mne.Annotations, parts: Sequence[EdfPart], gaps: Sequence[FileGap]
-) -> tuple[mne.Annotations, str | None]:
+    raw: mne.io.BaseRaw, parts: Sequence[EdfPart], gaps: Sequence[FileGap]
+) -> tuple[mne.Annotations, str]:
     """Move a discontinuous file's own annotations to where their signal is.
 
     MNE leaves the annotations of an EDF+D file at the time of the clock while the signal after a gap follows at once,
@@ -117,8 +118,6 @@ def annotations_in_data_time(
     ----------
     raw : mne.io.BaseRaw
         The recording.
-    annotations : mne.Annotations
-        Its annotations.
     parts : sequence of EdfPart
         The files behind it.
     gaps : sequence of FileGap
@@ -128,9 +127,10 @@ def annotations_in_data_time(
     -------
     annotations : mne.Annotations
         The file's own annotations moved, those within a gap dropped, those MNE had dropped added; others unchanged.
-    note : str | None
+    note : str
         What to tell the user.
     """
+    annotations = raw.annotations.copy()
     if len(parts) != 1 or raw.first_samp != 0 or any(gap.missing < 0 for gap in gaps):
         return annotations, (
             "The file's annotations after a gap are left at the time of the clock, because the recording was cropped, "

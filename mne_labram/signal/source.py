@@ -189,8 +189,7 @@ def single_rate(
         return plain, None
     headers = [part.header for part in parts]
     signals = signals_of(raw, headers[0])
-    data = [i for i, label in enumerate(headers[0].labels) if "Annotations" not in label]
-    rates = {headers[0].n_samples[i] for i in data if i in set(signals)}
+    rates = {headers[0].n_samples[signal] for signal in signals if signal is not None}
     wanted = [signals[pick] for pick in picks]
     if len(rates) < 2 or any(signal is None for signal in wanted):
         return plain, None

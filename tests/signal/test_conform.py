@@ -57,6 +57,27 @@ def test_what_comes_out(make_raw, sfreq):
     assert any("is missing" in text for text in report.warnings) == (sfreq <= 150)
 
 
+@pytest.mark.parametrize(
+    "contract",
+    [
+        SignalContract(sfreq=256.0, patch_samples=256, h_freq=100.0, l_freq=0.5),
+        SignalContract(sfreq=100.0, patch_samples=100, h_freq=None, l_freq=None, notch=False),
+        SignalContract(sfreq=128.0, patch_samples=64, h_freq=40.0, vocabulary=None),
+    ],
+)
+def test_other_contracts(make_raw, contract):
+    raw = make_raw(20, 250.0)
+    out, report = conform(raw, contract, line_freq=50)
+    assert out.info["sfreq"] == contract.sfreq
+    assert out.n_times == 20 * contract.sfreq
+    assert out.info["highpass"] == (contract.l_freq or 0.0)
+    assert out.info["lowpass"] == (contract.h_freq or contract.sfreq / 2)
+    assert report.high_pass == ("" if contract.l_freq is None else f"{contract.l_freq:g} Hz")
+    offset = raw.get_data().mean(axis=1)
+    if contract.l_freq is None:
+        np.testing.assert_allclose(out.get_data().mean(axis=1), offset, atol=2e-7)
+
+
 def test_resampling_is_only_done_where_rates_differ(make_raw):
     """At the contract's rate and without a band, the numbers are the source's to float32."""
     contract = SignalContract(l_freq=None, h_freq=None, notch=False)

@@ -18,7 +18,7 @@ def test_excerpts(seconds, whole):
         reads.append((a, b))
         return np.arange(a, b, dtype=float)[None] + 7e4
 
-    probe = take_probe(read, n_times, 100.0)
+    probe = take_probe(read, 1, n_times, 100.0)
     assert probe.whole == whole
     if whole:
         assert [a for a, _ in reads[1:]] == [b for _, b in reads[:-1]]
@@ -29,6 +29,17 @@ def test_excerpts(seconds, whole):
     assert reads[0][0] == 0
     assert reads[-1][1] == n_times
     assert probe.constants[0] == pytest.approx(7e4 + n_times / 2, abs=n_times * 0.1 + 1)
+
+
+def test_excerpts_of_many_channels_are_shorter():
+    reads = []
+
+    def read(a, b):
+        reads.append(b - a)
+        return np.zeros((128, b - a), dtype=np.float32)
+
+    take_probe(read, 128, 2048 * 600, 2048.0)
+    assert reads == [2048 * 2] * N_EXCERPTS
 
 
 def test_missing_numbers():
@@ -86,5 +97,8 @@ def test_real_recordings(shared_data):
         ("eegmat/Subject00_1.edf", None),
     ]:
         raw = mne.io.read_raw(shared_data / name, verbose="ERROR").pick("eeg")
-        probe = take_probe(lambda a, b, raw=raw: raw.get_data(start=a, stop=b) * 1e6, raw.n_times, raw.info["sfreq"])
+        sfreq = raw.info["sfreq"]
+        probe = take_probe(
+            lambda a, b, raw=raw: raw.get_data(start=a, stop=b) * 1e6, len(raw.ch_names), raw.n_times, sfreq
+        )
         assert detect_line_freq(probe.segments, probe.sfreq) == expected

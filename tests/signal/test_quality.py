@@ -96,6 +96,31 @@ def test_clipped_at_unknown_limits(sign):
     assert not judge(np.array([small]), sfreq).clipped.any()
 
 
+def test_an_amplifier_that_saturates_before_the_file_does():
+    x = noise(1, 4000)
+    x[0, 1000:1050] = 800.0
+    assert seconds(judge(x, 200.0, np.array([[-3000.0, 3000.0]])).clipped) == [5]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [({"flat_seconds": 0.1}, "flat_seconds"), ({"plateau_seconds": 2.0}, "plateau"), ({"bad_share": 1.5}, "bad_share")],
+)
+def test_thresholds_that_make_no_sense(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        QualityThresholds(**kwargs)
+
+
+@pytest.mark.parametrize("flat_seconds", [0.5, 2.0, 5.0])
+def test_longer_and_shorter_stretches(flat_seconds):
+    x = noise(1, 6000)
+    x[0, 1000:1600] = 0  # three seconds
+    thresholds = QualityThresholds(flat_seconds=flat_seconds)
+    expected = [] if flat_seconds > 3 else [5, 6, 7]
+    assert seconds(judge(x, 200.0, thresholds=thresholds).flat) == expected
+    assert seconds(judge(x, 200.0, cuts=range(100, 6000, 100), thresholds=thresholds).flat) == expected
+
+
 def test_a_clipped_run_across_a_second():
     x = noise(1, 4000)
     x[0, 1198:1202] = 900.0

@@ -99,6 +99,14 @@ def test_split_moves_the_file_s_annotations(gappy):
     assert out.annotations.onset[out.annotations.description == "mine"] == 33
 
 
+def test_bad_stretches_after_a_gap_are_where_their_signal_is(write_edf):
+    annotations = {30: [(127.2, 1.5, "BAD_cough"), (52.1, 3, "bad, in the gap")]}
+    fname = write_edf(seconds=60, kind="EDF+D", onsets=gap_onsets(60, (20, 97)), annotations=annotations)
+    _, report = conform(fname, gaps="split")
+    assert np.flatnonzero(report.unusable).tolist() == [19, 20, 30, 31]
+    assert report.reasons == {"s at a seam": 2, "s annotated": 2}
+
+
 def test_annotations_of_a_cropped_recording_are_left_alone(gappy):
     raw = mne.io.read_raw(gappy, preload=True, verbose="ERROR").crop(2, 50)
     out, report = conform(raw, gaps="split")

@@ -7,40 +7,20 @@ parameter.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CoordinateEmbedding", "NameEmbedding", "position_features", "share_parameters"]
+from mne_labram.nn.modules import share_parameters
+
+__all__ = ["CoordinateEmbedding", "NameEmbedding", "position_features"]
 
 #: Half a head: coordinates in metres are divided by it, so that scalp positions lie within about one unit.
 HEAD_RADIUS = 0.1
 # Wavelengths of 4, 2, 1 and 0.5 head radii: the shortest is about twice the spacing of the 10-10 system.
 _N_OCTAVES = 4
-
-
-def share_parameters(module: nn.Module) -> nn.Module:
-    """Copy a module without copying what it holds.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Any module.
-
-    Returns
-    -------
-    module : torch.nn.Module
-        Holds the very same parameters, buffers and children, in dictionaries of its own: giving the copy another
-        buffer or child leaves the original alone.
-    """
-    new = object.__new__(type(module))
-    new.__dict__.update(
-        {name: copy.copy(value) if isinstance(value, dict | set) else value for name, value in module.__dict__.items()}
-    )
-    return new
 
 
 class NameEmbedding(nn.Module):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding, position_features, share_parameters
+from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding, position_features
 
 _PLACE = st.lists(st.floats(-0.12, 0.12), min_size=3, max_size=3)
 
@@ -53,14 +53,6 @@ def test_rebound_shares_parameters_only(kind) -> None:
     assert not torch.equal(one()[1], before)
     # Moving the copy's buffers leaves the original's alone, and copies of copies work.
     assert copy.deepcopy(two)()[1].shape == pickle.loads(pickle.dumps(two))()[1].shape == (1, 4)
-
-
-def test_share_parameters_has_its_own_dictionaries() -> None:
-    layer = nn.BatchNorm1d(3)
-    new = share_parameters(layer)
-    new.running_mean = torch.ones(3)
-    assert torch.equal(layer.running_mean, torch.zeros(3))
-    assert new.weight is layer.weight
 
 
 @given(anode=_PLACE, cathode=_PLACE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.patch_embedding import PatchEmbedding
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
 
-__all__ = ["POOLINGS", "SFREQ", "LabramMixin", "batch_signal", "with_arrays"]
+__all__ = ["POOLINGS", "SFREQ", "LabramMixin"]
 
 #: Accepted by ``embed(pooling=)``.
 POOLINGS = ("mean", "cls", "tokens")
@@ -36,6 +36,8 @@ class LabramMixin:
 
     encoder: LabramTransformer
     ch_names: list[str]
+    # Reads the authors' weights; one function per class (mne_labram.models.labram.official).
+    _build_official: Callable[..., Any]
 
     def _prepare(
         self,
@@ -304,6 +306,74 @@ class LabramMixin:
         """Reduce tokens to one vector per window, and normalise it."""
         return self.encoder.norm(tokens[:, 1:].mean(dim=1) if pooling == "mean" else tokens[:, 0])
 
+    @classmethod
+    def from_official(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        ch_names: Sequence[str],
+        n_times: int,
+        sfreq: float = 200,
+        n_outputs: int | None = None,
+        num_heads: int = 10,
+        **options: Any,
+    ) -> Self:
+        """Build the model from weights of the authors' code.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Under the authors' names. For classification: ``NeuralTransformer`` (fine-tuned), or
+            ``NeuralTransformerForMEM`` (pre-trained), with or without ``student.``; for masked modelling the latter;
+            for the tokenizer ``VQNSP``. Width, depth and the number of codes are read off the shapes.
+        ch_names : sequence of str
+            Channels of the signal.
+        n_times : int
+            Samples in a window.
+        sfreq : float
+            Sampling rate in Hz.
+        n_outputs : int | None
+            Number of classes (classification only). ``None`` keeps the head of the file; where it has none
+            (pre-trained weights), or one for another number, a fresh head is made for ``n_outputs`` and the log says
+            so.
+        num_heads : int
+            Number of attention heads; used only if the file has no query norm, whose shape tells it.
+        **options : Any
+            Further arguments of the class, e.g. ``drop_path_prob``.
+
+        Returns
+        -------
+        model : same type
+            In training mode, as a fresh one.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing, unknown, of a wrong shape or not finite; or, for classification, if there is
+            neither a head nor ``n_outputs``.
+        TypeError
+            If ``state_dict`` does not map names to tensors.
+
+        Notes
+        -----
+        What the authors' own code does not use for the model at hand (``projection_head``, ``logit_scale``, copies
+        inside the quantiser, the student's second ``lm_head``; for classification all that belongs to pre-training)
+        is left out, and the log names it.
+
+        ``student.norm`` of pre-trained weights becomes the classifier's final norm, as in urbansirca/labram-lora; the
+        official fine-tuning code drops it and starts a fresh one.
+        """
+        return cls._build_official(
+            cls,
+            state_dict,
+            ch_names=list(ch_names),
+            n_times=n_times,
+            sfreq=sfreq,
+            n_outputs=n_outputs,
+            num_heads=num_heads,
+            **options,
+        )
+
 
 def _contract_fields(contract: SignalContract | Mapping[str, Any] | None) -> dict[str, Any]:
     """Take the fields of a contract that are not given by the model itself."""
@@ -315,53 +385,3 @@ def _contract_fields(contract: SignalContract | Mapping[str, Any] | None) -> dic
         raise ValueError(f"Unknown fields in a signal contract: {', '.join(unknown)}.")
     own = ("name", "l_freq", "h_freq", "notch", "reference")
     return {name: value for name, value in given.items() if name in own}
-
-
-def with_arrays(chs_info: Any) -> Any:
-    """Turn positions that were read from JSON into arrays; Braindecode warns when it has to do so itself.
-
-    Parameters
-    ----------
-    chs_info : list of dict | None
-        ``info["chs"]`` or what ``get_config`` made of it; not changed.
-
-    Returns
-    -------
-    chs_info : list of dict | None
-        The same, with arrays.
-    """
-    if chs_info is None or not any(isinstance(ch.get("loc"), list) for ch in chs_info):
-        return chs_info
-    return [{**ch, "loc": np.asarray(ch["loc"])} if isinstance(ch.get("loc"), list) else ch for ch in chs_info]
-
-
-def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None]:
-    """Find the signal in what a data loader gives.
-
-    Parameters
-    ----------
-    batch : Tensor | sequence | mapping
-        The signal; a sequence that starts with it (Braindecode: ``(x, y, indices)``); or a mapping with ``"x"`` and
-        perhaps ``"ch_names"``.
-
-    Returns
-    -------
-    x : Tensor, shape (batch, n_chans, n_times)
-        Signal in microvolts.
-    ch_names : list of str | None
-        Channels of this batch, if it says so.
-
-    Raises
-    ------
-    TypeError
-        If there is no tensor in the batch.
-    """
-    ch_names = None
-    if isinstance(batch, Mapping):
-        ch_names = batch.get("ch_names")
-        batch = batch.get("x")
-    elif isinstance(batch, Sequence) and len(batch):
-        batch = batch[0]
-    if not isinstance(batch, Tensor):
-        raise TypeError(f"A batch must be or hold a tensor of signals, got {type(batch).__name__}.")
-    return batch, None if ch_names is None else list(ch_names)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding, share_parameters
+from mne_labram.nn.modules import share_parameters
+from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding
 from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.channels import vocabulary_rows
 from mne_labram.signal.interpret import interpret_labels

@@ -10,13 +10,14 @@ from braindecode.models import Labram
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
-from mne_labram.models.labram.base import LabramMixin, with_arrays
+from mne_labram.models.labram.base import LabramMixin
 from mne_labram.models.labram.braindecode import (
     braindecode_arguments,
     braindecode_to_official,
     build_braindecode,
     name_mapping,
 )
+from mne_labram.models.labram.inputs import with_arrays
 from mne_labram.models.labram.official import official_classification
 from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.nn.initialization import INIT_STD
@@ -116,6 +117,8 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
     >>> model(torch.randn(1, 3, 800)).shape
     torch.Size([1, 2])
     """
+
+    _build_official = staticmethod(official_classification)
 
     def __init__(
         self,
@@ -232,67 +235,6 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
             self._record(class_names=None)
         old = self.final_layer.weight
         self.final_layer = _fresh_head(old.shape[1], n_outputs).to(old)
-
-    @classmethod
-    def from_official(
-        cls,
-        state_dict: Mapping[str, Tensor],
-        *,
-        ch_names: Sequence[str],
-        n_times: int,
-        sfreq: float = 200,
-        n_outputs: int | None = None,
-        num_heads: int = 10,
-        **options: Any,
-    ) -> Self:
-        """Build the model from weights of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            State dict of ``NeuralTransformer`` (fine-tuned) or of ``NeuralTransformerForMEM`` (pre-trained, with or
-            without ``student.``). Width and depth are read off the shapes.
-        ch_names : sequence of str
-            Channels of the signal.
-        n_times : int
-            Samples in a window.
-        sfreq : float
-            Sampling rate in Hz.
-        n_outputs : int | None
-            Number of classes. ``None`` keeps the head of the file; where it has none (pre-trained weights), or one
-            for another number, a fresh head is made for ``n_outputs`` and the log says so.
-        num_heads : int
-            Number of attention heads; used only if the file has no query norm, whose shape tells it.
-        **options : Any
-            Further arguments of the class, e.g. ``drop_path_prob``, ``pooling``, ``class_names``.
-
-        Returns
-        -------
-        model : LabramForClassification
-            In training mode, as a fresh one.
-
-        Raises
-        ------
-        ValueError
-            If a tensor is missing, unknown, of a wrong shape or not finite, or there is neither a head nor
-            ``n_outputs``.
-
-        Notes
-        -----
-        ``student.norm`` of pre-trained weights becomes the final norm, as in urbansirca/labram-lora; the official
-        fine-tuning code drops it and starts a fresh one. What pre-training alone needs (``mask_token``, ``lm_head``,
-        ``projection_head``, ``logit_scale``) is left out and named in the log.
-        """
-        return official_classification(
-            cls,
-            state_dict,
-            ch_names=list(ch_names),
-            n_times=n_times,
-            sfreq=sfreq,
-            n_outputs=n_outputs,
-            num_heads=num_heads,
-            **options,
-        )
 
     @classmethod
     def from_braindecode(

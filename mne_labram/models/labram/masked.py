@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
-from mne_labram.models.labram.base import LabramMixin, batch_signal, with_arrays
+from mne_labram.models.labram.base import LabramMixin
+from mne_labram.models.labram.inputs import batch_signal, with_arrays
 from mne_labram.models.labram.official import official_masked
 from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.models.labram.tokenizer import LabramTokenizer
@@ -110,6 +110,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
     >>> sorted(losses)
     ['accuracy', 'loss', 'masked_loss', 'symmetric_loss']
     """
+
+    _build_official = staticmethod(official_masked)
 
     def __init__(
         self,
@@ -364,62 +366,4 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         """
         raise TypeError(
             "LabramForMaskedModeling has no classification head; use LabramForClassification.from_encoder instead."
-        )
-
-    @classmethod
-    def from_official(
-        cls,
-        state_dict: Mapping[str, Tensor],
-        *,
-        ch_names: Sequence[str],
-        n_times: int,
-        sfreq: float = 200,
-        n_outputs: int | None = None,
-        num_heads: int = 10,
-        **options: Any,
-    ) -> Self:
-        """Build the model from weights of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            State dict of ``NeuralTransformerForMEM`` (with ``student.``), or of its student alone. Width, depth and
-            the number of codes are read off the shapes.
-        ch_names : sequence of str
-            Channels of the signal.
-        n_times : int
-            Samples in a window.
-        sfreq : float
-            Sampling rate in Hz.
-        n_outputs : int | None
-            Not used.
-        num_heads : int
-            Number of attention heads; used only if the file has no query norm, whose shape tells it.
-        **options : Any
-            Further arguments of the class.
-
-        Returns
-        -------
-        model : LabramForMaskedModeling
-            In training mode, as a fresh one.
-
-        Raises
-        ------
-        ValueError
-            If a tensor is missing, unknown, of a wrong shape or not finite.
-
-        Notes
-        -----
-        Of the two heads in the file the outer one is used, as by the authors. The student's own ``lm_head``,
-        ``projection_head`` and ``logit_scale`` are never used; the log names them.
-        """
-        return official_masked(
-            cls,
-            state_dict,
-            ch_names=list(ch_names),
-            n_times=n_times,
-            sfreq=sfreq,
-            n_outputs=n_outputs,
-            num_heads=num_heads,
-            **options,
         )

@@ -124,7 +124,7 @@ def official_classification(
     num_heads: int,
     **options: Any,
 ) -> _Model:
-    """Build a classification model; see :meth:`LabramForClassification.from_official`.
+    """Build a classification model; see :meth:`LabramMixin.from_official`.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def official_classification(
 def official_tokenizer(
     cls: type[_Model], state_dict: Mapping[str, Tensor], *, num_heads: int, **options: Any
 ) -> _Model:
-    """Build a tokenizer; see :meth:`LabramTokenizer.from_official`.
+    """Build a tokenizer; see :meth:`LabramMixin.from_official`.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def official_tokenizer(
 
 
 def official_masked(cls: type[_Model], state_dict: Mapping[str, Tensor], *, num_heads: int, **options: Any) -> _Model:
-    """Build a masked model; see :meth:`LabramForMaskedModeling.from_official`.
+    """Build a masked model; see :meth:`LabramMixin.from_official`.
 
     Parameters
     ----------

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
-from mne_labram.models.labram.base import SFREQ, LabramMixin, batch_signal, with_arrays
+from mne_labram.models.labram.base import SFREQ, LabramMixin
+from mne_labram.models.labram.inputs import batch_signal, with_arrays
 from mne_labram.models.labram.official import official_tokenizer
 from mne_labram.models.labram.sizes import TOKENIZER_SIZES, replace_numbers
 from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.initialization import initialize_weights
 from mne_labram.nn.kmeans import perplexity
+from mne_labram.nn.modules import evaluating
 from mne_labram.nn.quantizer import Quantized, VectorQuantizer
 from mne_labram.nn.spectra import SpectralTarget
 
@@ -120,6 +121,8 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
     >>> tokenizer.encode(torch.randn(1, 3, 800)).shape
     torch.Size([1, 3, 4])
     """
+
+    _build_official = staticmethod(official_tokenizer)
 
     def __init__(
         self,
@@ -312,7 +315,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         Dropout is off and the codebook stays as it is, in training mode too.
         """
         x = self._checked(x)
-        with _evaluating(self):
+        with evaluating(self):
             latents = self._latents(self.encoder.norm(self._encode(x)[:, 1:]))
             return self.quantizer(latents).codes.unflatten(1, (x.shape[1], -1))
 
@@ -342,7 +345,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
                 f"Codes must have the shape (batch, {len(self.ch_names)} channels, 1 to {self.max_patches} patches), "
                 f"got {tuple(codes.shape)}."
             )
-        with _evaluating(self):
+        with evaluating(self):
             return self._reconstruct(self.quantizer.lookup(codes.flatten(1)), codes.shape[2])
 
     def decode(self, codes: Tensor, n_times: int | None = None) -> Tensor:
@@ -446,71 +449,3 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
             Always.
         """
         raise TypeError("LabramTokenizer has no classification head; build a LabramForClassification instead.")
-
-    @classmethod
-    def from_official(
-        cls,
-        state_dict: Mapping[str, Tensor],
-        *,
-        ch_names: Sequence[str],
-        n_times: int,
-        sfreq: float = 200,
-        n_outputs: int | None = None,
-        num_heads: int = 10,
-        **options: Any,
-    ) -> Self:
-        """Build the tokenizer from weights of the authors' code.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            State dict of ``VQNSP``. Width, depths and the size of the codebook are read off the shapes.
-        ch_names : sequence of str
-            Channels of the signal.
-        n_times : int
-            Samples in a window.
-        sfreq : float
-            Sampling rate in Hz.
-        n_outputs : int | None
-            Not used.
-        num_heads : int
-            Number of attention heads.
-        **options : Any
-            Further arguments of the class.
-
-        Returns
-        -------
-        model : LabramTokenizer
-            In training mode, as a fresh one.
-
-        Raises
-        ------
-        ValueError
-            If a tensor is missing, unknown, of a wrong shape or not finite.
-        """
-        return official_tokenizer(
-            cls,
-            state_dict,
-            ch_names=list(ch_names),
-            n_times=n_times,
-            sfreq=sfreq,
-            n_outputs=n_outputs,
-            num_heads=num_heads,
-            **options,
-        )
-
-
-class _evaluating:
-    """Evaluation mode inside; every sub-module as it was outside."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._modes = [(module, module.training) for module in model.modules()] if model.training else []
-        self._model = model
-
-    def __enter__(self) -> None:
-        if self._modes:
-            self._model.eval()
-
-    def __exit__(self, *exc_info: object) -> None:
-        for module, mode in self._modes:
-            module.training = mode

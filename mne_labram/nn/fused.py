@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mne_labram.nn.attention import FeedForward, SelfAttention, TransformerBlock
-from mne_labram.nn.packed import PackedLinear, onednn_works
 from mne_labram.nn.modules import share_parameters
+from mne_labram.nn.packed import PackedLinear, onednn_works
 
 __all__ = ["FusedBlocks", "fuse_blocks"]
 

@@ -159,7 +159,12 @@ def test_shorter_windows_than_at_construction(row: Row) -> None:
         assert torch.isfinite(out).all()
         if row.n_outputs is None:
             assert out[0].numel() == 4 * n_patches * row.output_shape[-1]
-    for n_times, words in ((100, "whole number of patches"), (601, "crop it to 600"), (3400, "at most 16 patches")):
+    for n_times, words in (
+        (100, "at least one patch of 200 samples, got 100"),
+        (0, "at least one patch"),
+        (601, "crop it to 600"),
+        (3400, "at most 16 patches"),
+    ):
         with pytest.raises(ValueError, match=words):
             model(_x(n_times=n_times))
         with pytest.raises(ValueError, match=words):

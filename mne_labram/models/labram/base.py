@@ -98,10 +98,15 @@ class LabramMixin:
     def _n_patches(self, n_times: int) -> int:
         """Count the patches in a window, or refuse it."""
         n_patches, rest = divmod(n_times, self.patch_size)
-        if rest or n_patches < 1:
+        if n_patches < 1:
+            raise ValueError(
+                f"A window must hold at least one patch of {self.patch_size} samples, got {n_times} samples; "
+                "take longer windows."
+            )
+        if rest:
             raise ValueError(
                 f"A window must be a whole number of patches of {self.patch_size} samples, got {n_times} samples; "
-                f"crop it to {max(n_patches, 1) * self.patch_size}."
+                f"crop it to {n_patches * self.patch_size}."
             )
         if n_patches > self.max_patches:
             raise ValueError(

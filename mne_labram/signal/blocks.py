@@ -141,7 +141,7 @@ class ConformPlan:
         pieces = self._segments(tracker)
         for index, (start, data) in enumerate(_recut(pieces, cuts)):
             if self.contract.reference == "average" and self.montage == "referential":
-                data -= data.mean(axis=0, keepdims=True)
+                data = data - data.mean(axis=0, keepdims=True)
             first = index * length
             last = min(first + length, self.n_seconds)
             self._judge_until(tracker, last)
@@ -255,6 +255,6 @@ def _recut(pieces: Iterable[np.ndarray], cuts: list[int]) -> Iterator[tuple[int,
             rest.append(next(pieces))
             n_rest += rest[-1].shape[1]
         joined = rest[0] if len(rest) == 1 else np.concatenate(rest, axis=1)
-        yield start, joined[:, : stop - start].copy()
+        yield start, joined[:, : stop - start]
         rest = [joined[:, stop - start :]]
         n_rest = rest[0].shape[1]

@@ -8,7 +8,7 @@ The chain has two stages, both finite and symmetric (no phase shift):
 A recording is thought of as continued beyond its ends by its mirror image. Even reflection is used, not the odd one of
 MNE: a high-pass at 0.1 Hz settles over ten seconds, and odd reflection pins its output to zero at the very last sample,
 whatever that sample holds. Measured on excerpts of PhysioNet EEGMMIDB against the same seconds of the longer recording:
-rms error in the first second 6-12 µV (even) against 40-88 µV (odd), at a signal of 52-62 µV.
+rms error in the first second 5-12 µV (even) against 40-88 µV (odd), at a standard deviation of 53-62 µV.
 """
 
 from __future__ import annotations

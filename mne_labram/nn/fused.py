@@ -114,6 +114,8 @@ class _FusedBlock:
         gain, bias = g_q * g_k * math.sqrt(dim), b_q * g_k
         self.gain, self.bias = gain.float(), bias.float()
         self.q_eps, self.k_eps = dim * attention.q_norm.eps, dim * attention.k_norm.eps
+        # The same in terms of LayerNorm's output, for where one kernel is better than several fast ones.
+        self.q_weight, self.q_bias = (gain / dim).to(self.dtype), (bias / math.sqrt(dim)).to(self.dtype)
         # |k r_k| <= 1 and |q r_q| <= 1.
         self.largest_logit = float(gain.abs().max() + bias.norm())
 
@@ -140,12 +142,15 @@ class _FlashAttention:
     """torch's attention kernel, for long windows and for what is not a CPU with oneDNN."""
 
     def __init__(self, batch: int, n_tokens: int, block: _FusedBlock, device: torch.device) -> None:
-        del batch, n_tokens, device
-        self.dtype = block.dtype
+        pass  # needs no buffers
 
     def __call__(self, qkv: Tensor, block: _FusedBlock) -> Tensor:
-        q, k = (part.to(self.dtype) for part in block.normalised(qkv))
-        parts = (part.transpose(1, 2) for part in (q, k, qkv[:, :, 2]))
+        q, k, v = qkv.unbind(2)
+        if block.gain is not None:
+            shape = (block.head_dim,)
+            q = F.layer_norm(q, shape, block.q_weight, block.q_bias, eps=block.q_eps / block.head_dim)
+            k = F.layer_norm(k, shape, eps=block.k_eps / block.head_dim)
+        parts = (part.transpose(1, 2) for part in (q, k, v))
         return F.scaled_dot_product_attention(*parts, scale=1.0).transpose(1, 2).flatten(0, 1).flatten(1)
 
 

@@ -138,6 +138,16 @@ def test_pipe_and_preprocessor(loud, model, tmp_path):
     assert confidences[0] == pytest.approx(confidences[1], abs=1e-5)
 
 
+def test_a_detector_needs_half_of_its_channels(loud):
+    """Some channels may be missing; most may not, unless the user says so."""
+    _, scores = annotate_events(loud.copy().pick(loud.ch_names[:12]), _detector())
+    assert scores.report.missing_channels == CHANNELS[12:]
+    few = loud.copy().pick(loud.ch_names[:9])
+    with pytest.raises(ContractError, match="9 of the 19 channels"):
+        annotate_events(few, _detector())
+    assert annotate_events(few, _detector(), channels="recording")[1].analysed.all()
+
+
 def test_scores_can_be_thresholded_again(loud):
     """``annotate_events`` follows MNE's idiom, and a threshold needs no model."""
     annotations, scores = annotate_events(loud, _detector(), smoothing=1)

@@ -15,6 +15,7 @@ from torch import nn
 from mne_labram.decoding.inference import ModelRunner
 from mne_labram.decoding.progress import progress_bar
 from mne_labram.signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
+from mne_labram.signal.contract import ContractError
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.windows import Windows, iter_windows, window_length
 
@@ -81,12 +82,42 @@ class WindowSource:
 def plan_recording(raw: BaseRaw, module: nn.Module, options: SignalOptions) -> ConformPlan:
     """Plan how a continuous recording is fed to a model.
 
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The recording.
+    module : torch.nn.Module
+        The model.
+    options : SignalOptions
+        How the recording is read.
+
+    Returns
+    -------
+    plan : ConformPlan
+        What will be done, and its report.
+
     Raises
     ------
     ContractError
         If the recording cannot be made into what the model takes.
     """
-    return plan_conform(raw, module.contract, gaps=options.gaps, **options.for_model(module))
+    plan = plan_conform(raw, module.contract, gaps=options.gaps, **options.for_model(module))
+    _check_coverage(plan.report, module, options)
+    return plan
+
+
+def _check_coverage(report: ConformReport, module: nn.Module, options: SignalOptions) -> None:
+    """Refuse a recording that lacks more than half of the channels that a model was trained on."""
+    missing = report.missing_channels
+    if options.channels != "model" or not missing:
+        return
+    there, wanted = len(report.ch_names), len(module.ch_names)
+    if 2 * there < wanted:
+        raise ContractError(
+            f"The recording has {there} of the {wanted} channels that the model was trained on; give it the others, or "
+            "pass channels='recording' to use what is there, at your own risk."
+        )
+    logger.warning(f"{len(missing)} of the model's {wanted} channels are missing: {', '.join(missing)}.")
 
 
 def window_source(
@@ -151,6 +182,7 @@ def window_source(
         data, report = conform_array(array, list(ch_names), sfreq, contract, **options.for_model(module))
     else:
         data, report = conform_epochs_array(inst, contract, **options.for_model(module))
+    _check_coverage(report, module, options)
     length = window_length(contract, data.shape[2], data.shape[2])
     if length < data.shape[2]:
         report.warnings.append(

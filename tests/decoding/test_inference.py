@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
+from mne.utils import catch_logging, use_log_level
 
 from mne_labram.decoding import inference
 from mne_labram.decoding.inference import ModelRunner, resolve_model
@@ -208,24 +207,26 @@ def test_masked_modelling_embeds(precision):
     _assert_close(_run(model, windows, lambda module, x: module.embed(x), precision), expected, precision)
 
 
-def test_auto_says_what_it_took(monkeypatch, caplog):
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("AVX512-BF16", "Running in bf16 on cpu, which has AVX512-BF16"),
+        (None, "Running in float32 on cpu, which has no"),
+    ],
+)
+def test_auto_says_what_it_took(unit, expected, monkeypatch):
+    monkeypatch.setattr("mne_labram.nn.precision.native_bf16", lambda device: unit)
+    monkeypatch.setattr(inference, "native_bf16", lambda device: unit)
+    inference._say_once.cache_clear()
     model = _model()
-    logger = logging.getLogger("mne")
-    monkeypatch.setattr(logger, "propagate", True)
-    for flag, expected in (
-        ("AVX512-BF16", "bf16 on cpu, which has AVX512-BF16"),
-        (None, "float32 on cpu, which has no"),
-    ):
-        monkeypatch.setattr("mne_labram.nn.precision.native_bf16", lambda device, flag=flag: flag)
-        monkeypatch.setattr(inference, "native_bf16", lambda device, flag=flag: flag)
-        caplog.clear()
-        with caplog.at_level("INFO", logger="mne"):
-            runner = ModelRunner(model, CHANNELS)
-        assert expected in caplog.text
-        assert runner.precision == "auto"
-    caplog.clear()
-    ModelRunner(model, CHANNELS, precision="bf16")
-    assert not caplog.text
+    with use_log_level("INFO"), catch_logging() as log:
+        ModelRunner(model, CHANNELS)
+        assert expected in log.getvalue()
+        ModelRunner(model, CHANNELS)
+        assert log.getvalue().count("Running") == 1
+    with use_log_level("INFO"), catch_logging() as log:
+        ModelRunner(model, CHANNELS, precision="bf16")
+        assert not log.getvalue()
 
 
 @pytest.mark.parametrize(("options", "match"), [({"batch_size": 0}, "at least 1"), ({"precision": "float16"}, "bf16")])

@@ -15,7 +15,10 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="mne-labram-tests-")
 os.environ["_MNE_FAKE_HOME_DIR"] = _SCRATCH.name
 os.environ["MNE_DATA"] = os.environ["MOABB_RESULTS"] = _SCRATCH.name
 
+from collections.abc import Iterator  # noqa: E402
+
 import hypothesis  # noqa: E402
+import mne  # noqa: E402
 import pytest  # noqa: E402
 
 import mne_labram  # noqa: E402, F401  (before any test file imports Braindecode, which it makes importable)
@@ -44,6 +47,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """Give MNE's log level back: the command line sets it for its whole process."""
+    level = mne.utils.logger.level
+    yield
+    mne.set_log_level(level)
 
 
 def _shared_folder(name: str) -> Path:

@@ -19,6 +19,20 @@ __all__ = ["Windows", "iter_windows", "window_length"]
 def window_length(contract: SignalContract, n_times: int, wanted: int) -> int:
     """Return the window length in samples: ``wanted``, or all whole patches of a shorter recording.
 
+    Parameters
+    ----------
+    contract : SignalContract
+        Says how long a patch is and how many of them a model takes.
+    n_times : int
+        Samples in the recording at the contract's rate.
+    wanted : int
+        Samples in the window that was asked for.
+
+    Returns
+    -------
+    length : int
+        A whole number of patches.
+
     Raises
     ------
     ContractError

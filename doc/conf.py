@@ -61,3 +61,14 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 suppress_warnings = ["config.cache"]  # of no interest: sphinx-gallery's settings cannot be pickled
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what classes inherit from torch, Braindecode and scikit-learn: there are a hundred of them."""
+    module = getattr(getattr(obj, "fget", obj), "__module__", None) or ""
+    return None if module.startswith("mne_labram") else True
+
+
+def setup(app):
+    """Connect what Sphinx calls."""
+    app.connect("autodoc-skip-member", skip_foreign)

@@ -10,7 +10,7 @@ import numpy as np
 from mne import Report
 from mne.io import BaseRaw
 
-from mne_labram._files import atomic_path
+from mne_labram._files import written_whole
 from mne_labram.decoding.scores import NOT_ANALYSED, EventScores
 from mne_labram.signal.report import ConformReport
 
@@ -71,7 +71,7 @@ def write_annotations(annotated: BaseRaw, scores: EventScores, fname: Path, *, o
         Whether a file may be replaced.
     """
     name = fname.name.lower()
-    with atomic_path(fname, overwrite=overwrite) as temporary:
+    with written_whole(fname, overwrite=overwrite) as temporary:
         if name.endswith(_RAW_ENDINGS):
             annotated.save(temporary, verbose="error")
         elif name.endswith((".tsv", ".csv")):
@@ -111,7 +111,7 @@ def write_arrays(fname: Path, report: ConformReport, *, overwrite: bool = False,
     **arrays : ndarray
         Arrays by name.
     """
-    with atomic_path(fname, overwrite=overwrite) as temporary:
+    with written_whole(fname, overwrite=overwrite) as temporary:
         np.savez_compressed(
             temporary,
             ch_names=np.array(report.ch_names),
@@ -132,7 +132,7 @@ def write_page(page: Report, fname: Path, *, overwrite: bool = False) -> None:
     overwrite : bool
         Whether a file may be replaced.
     """
-    with atomic_path(fname, overwrite=overwrite) as temporary:
+    with written_whole(fname, overwrite=overwrite) as temporary:
         page.save(temporary.with_suffix(".html"), open_browser=False, verbose="error")
         if temporary.suffix != ".html":
             temporary.with_suffix(".html").rename(temporary)

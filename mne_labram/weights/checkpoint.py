@@ -19,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mne_labram._files import written_whole
 from mne_labram.nn.state import load_strict, state_differences
 from mne_labram.signal.contract import SignalContract
 from mne_labram.weights.config import build_model, model_class, model_config
-from mne_labram.weights.files import check_sha256, file_sha256, readable_file, shown, written_whole
+from mne_labram.weights.files import check_sha256, file_sha256, readable_file, shown
 
 __all__ = ["FORMAT_VERSION", "describe_checkpoint", "load_checkpoint", "save_checkpoint"]
 

@@ -1,17 +1,13 @@
-"""Files that are read whole or not at all, and written whole or not at all."""
+"""Files that are read whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import secrets
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_sha256", "file_sha256", "readable_file", "shown", "written_whole"]
+__all__ = ["check_sha256", "file_sha256", "readable_file", "shown"]
 
 
 def readable_file(fname: str | os.PathLike) -> Path:
@@ -96,46 +92,3 @@ def shown(text: str, longest: int = 120) -> str:
     """
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-@contextmanager
-def written_whole(fname: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary name in the same folder, and move it to its own name only if all went well.
-
-    Parameters
-    ----------
-    fname : path-like
-        The file that shall exist afterwards.
-    overwrite : bool
-        Replace an existing file.
-
-    Yields
-    ------
-    temporary : Path
-        Write here. After an error nothing is left of it, and an older file of the wanted name is untouched.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and ``overwrite`` is false.
-    FileNotFoundError
-        If its folder does not exist.
-    """
-    path = Path(fname).expanduser()
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists already; pass overwrite=True to replace it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        # Whoever writes may replace it by a file of its own that only the owner can read, as tempfile and safetensors
-        # do; what the folder gives to a new file is what the user wants.
-        with open(temporary, "xb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-        yield temporary
-        os.chmod(temporary, stat.S_IMODE(mode))
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

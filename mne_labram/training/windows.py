@@ -64,6 +64,8 @@ def annotated_windows(
         If the recording cannot be made into what the model takes, or no window is usable.
     ValueError
         If an argument makes no sense.
+    TypeError
+        If ``inst`` is not a Raw or a file of one.
     """
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage must lie in (0, 1], got {coverage}.")
@@ -78,16 +80,18 @@ def annotated_windows(
     step = round(stride * contract.sfreq)
     if step < 1:
         raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
-    # raw.annotations hold first_time in their onsets once they are set, with or without a measurement date.
-    onsets = raw.annotations.onset - raw.first_time
-    ends = onsets + raw.annotations.duration
+    # The plan's annotations are where their signal is, also in an EDF+D file. Onsets hold first_time once they are set,
+    # with or without a measurement date.
+    annotations = plan.annotations
+    onsets = annotations.onset - raw.first_time
+    ends = onsets + annotations.duration
     X, y = [], []
     for batch in iter_windows(plan, length, step, batch_size=64):
         start = batch.starts[batch.usable] / contract.sfreq
         labels = np.zeros(len(start), dtype=np.int64)
         for number, description in enumerate(descriptions, start=1):
             covered = np.zeros(len(start))
-            for k in np.flatnonzero(raw.annotations.description == description):
+            for k in np.flatnonzero(annotations.description == description):
                 overlap = np.minimum(start + length / contract.sfreq, ends[k]) - np.maximum(start, onsets[k])
                 covered += np.maximum(overlap, 0)
             labels[covered >= coverage * length / contract.sfreq] = number

@@ -213,7 +213,7 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If its number of codes, its patches or its longest window are not the model's.
+            If its number of codes or the length of its patches is not the model's.
         """
         for name in ("n_codes", "patch_size"):
             if getattr(tokenizer, name) != getattr(self, name):
@@ -312,7 +312,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         Raises
         ------
         ValueError
-            If there is no tokenizer, or the batch or the mask does not fit the model.
+            If there is no tokenizer, the batch or the mask does not fit the model, or a pass would hide no patch at
+            all: its loss would be NaN.
         """
         if tokenizer is not None:
             self.set_tokenizer(tokenizer)
@@ -328,6 +329,11 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
             mask = model._checked_mask(mask, x)
         patches = model.encoder.patch_embed(model._split_patches(x))
         masks = {"masked_loss": mask, "symmetric_loss": ~mask} if self.symmetric else {"masked_loss": mask}
+        if not all(bool(m.any()) for m in masks.values()):
+            raise ValueError(
+                f"The mask hides {int(mask.sum())} of {mask.numel()} patches, which leaves nothing to predict in one "
+                "of the passes; take windows with more patches, or another mask_ratio."
+            )
         # The patches are embedded once, and both halves go through the blocks in one batch.
         hidden = torch.cat([model._hide(patches, m) for m in masks.values()])
         n_patches = x.shape[2] // self.patch_size

@@ -54,6 +54,18 @@ def test_one_pass_without_symmetry() -> None:
     assert torch.equal(losses["loss"], losses["masked_loss"])
 
 
+@pytest.mark.parametrize(("n_chans", "ratio", "hidden"), [(1, 0.5, "1 of 1"), (3, 0.9, "3 of 3")])
+def test_a_pass_without_hidden_patches_is_refused(n_chans: int, ratio: float, hidden: str) -> None:
+    """The mean over nothing is NaN, and would go into the weights."""
+    model = _build(ch_names=CH_NAMES[:n_chans], mask_ratio=ratio)
+    with pytest.raises(ValueError, match=f"hides {hidden} patches"):
+        model.training_step(_x(1)[:, :n_chans, :200])
+    model = _build(ch_names=CH_NAMES[:n_chans], mask_ratio=ratio, symmetric=False)
+    assert torch.isfinite(model.training_step(_x(1)[:, :n_chans, :200])["loss"])
+    with pytest.raises(ValueError, match="hides 0 of"):
+        model.training_step(_x(1)[:, :n_chans, :200], mask=torch.zeros(1, n_chans, dtype=torch.bool))
+
+
 def test_hidden_patches_are_not_seen() -> None:
     """What stands in a hidden patch matters through GroupNorm's statistics only; here they are kept."""
     model = _build().eval()

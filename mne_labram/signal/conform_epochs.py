@@ -252,6 +252,8 @@ def inspect_epochs(
     report.notes += [f"While reading: {text}" for text in notes]
     factor = unit_factor(assume_unit, "V")
     report.unit = "V, as MNE reads it" if assume_unit is None else f"{assume_unit}, as assume_unit says"
+    if not average and not inst.preload:
+        inst = inst.copy()  # reading epochs drops the bad ones from the object itself; the data are not copied
     picks, dropped = inspector.pick_eeg(inst.info, keep_bads)
     if thresholds is None:
         thresholds = _AVERAGE_THRESHOLDS if average else QualityThresholds()

@@ -184,6 +184,25 @@ def test_order_of_rows_with_other_channels_between(make_epochs):
     assert report.ch_names == ["FP1", "FP2", "F3"]
 
 
+def test_epochs_that_were_not_read_stay_so(make_raw):
+    """MNE rejects epochs in place when it reads them; the object that was given is not the place."""
+    raw = make_raw(20, edit=lambda x: x.__setitem__((0, slice(1000, 1010)), 1e4))
+    events = mne.make_fixed_length_events(raw, duration=2.0)
+    epochs = mne.Epochs(
+        raw, events, tmin=0, tmax=2 - 1 / 250, baseline=None, reject={"eeg": 1e-3}, preload=False, verbose="ERROR"
+    )
+    before = (epochs.events.copy(), epochs.selection.copy(), epochs.drop_log)
+    out, _ = conform(epochs)
+    assert len(out) == len(events) - 1
+    np.testing.assert_array_equal(out.events, np.delete(events, 2, axis=0))
+    data, _ = conform_epochs_array(epochs)
+    np.testing.assert_allclose(out.get_data(units="uV"), data, rtol=1e-5)
+    assert not epochs.preload
+    np.testing.assert_array_equal(epochs.events, before[0])
+    np.testing.assert_array_equal(epochs.selection, before[1])
+    assert epochs.drop_log == before[2]
+
+
 def test_volts_as_microvolts_are_refused(make_epochs):
     volts = make_epochs().get_data(copy=True)
     with pytest.raises(ContractError, match=r"The array has a median amplitude of .* pass assume_unit='V'"):

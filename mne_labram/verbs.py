@@ -14,12 +14,19 @@ from torch import nn
 from mne_labram.decoding.inference import ModelRunner, resolve_model
 from mne_labram.decoding.progress import progress_bar
 from mne_labram.decoding.scores import EventScores, add_annotations
-from mne_labram.decoding.windows import SignalOptions, plan_recording, run_windows, window_function, window_source
+from mne_labram.decoding.windows import (
+    SignalOptions,
+    plan_recording,
+    run_windows,
+    wanted_samples,
+    window_function,
+    window_source,
+)
 from mne_labram.models.registry import NON_CLASSIFICATION_MODELS
 from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.events import EventParameters, SecondAccumulator
-from mne_labram.signal.windows import iter_windows, window_length
+from mne_labram.signal.windows import iter_windows, n_samples, window_length
 
 __all__ = ["annotate_events", "labram_annotate", "labram_embed", "labram_tokenize"]
 
@@ -96,7 +103,7 @@ def labram_embed(
     module, _ = resolve_model(model)
     function = window_function(module, "embed", pooling)
     options = SignalOptions(channels, match, assume_unit, line_freq, gaps)
-    source = window_source(inst, module, options, window=window, stride=stride)
+    source = window_source(open_recording(inst), module, options, window=window, stride=stride)
     runner = ModelRunner(module, source.report.ch_names, source.report.model_positions, precision, batch_size, device)
     out, _ = run_windows(source, runner, function)
     return (out, source.report) if return_report else out
@@ -168,7 +175,7 @@ def labram_tokenize(
     module, _ = resolve_model(model)
     function = window_function(module, "tokenize")
     options = SignalOptions(channels, match, assume_unit, line_freq, gaps)
-    source = window_source(inst, module, options, window=window, stride=stride)
+    source = window_source(open_recording(inst), module, options, window=window, stride=stride)
     runner = ModelRunner(module, source.report.ch_names, source.report.model_positions, precision, batch_size, device)
     out, _ = run_windows(source, runner, function)
     return (out, source.report) if return_report else out
@@ -266,13 +273,12 @@ def annotate_events(
         If ``inst`` is not a Raw or a file of one.
     """
     parameters = EventParameters(threshold, release, smoothing, merge_gap, min_duration)
-    if not (np.isfinite(stride) and stride > 0):
-        raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
     module, known_names = resolve_model(model)
     if isinstance(module, NON_CLASSIFICATION_MODELS):
         raise ContractError("This model has no classes; annotate with a fine-tuned LabramForClassification.")
     names = _class_names(class_names or known_names, module.n_outputs)
     background_index = _background_index(background, names)
+    wanted, step = wanted_samples(module, window), n_samples(stride, module.contract.sfreq, "stride")
     raw = open_recording(inst)
     if not isinstance(raw, BaseRaw):
         raise TypeError(
@@ -283,10 +289,8 @@ def annotate_events(
     plan = plan_recording(raw, module, options)
     runner = ModelRunner(module, plan.report.ch_names, plan.report.model_positions, precision, batch_size, device)
     sfreq = plan.sfreq
-    wanted = module.n_times if window is None else round(window * sfreq)
     length = window_length(module.contract, plan.n_times, wanted)
     accumulator = SecondAccumulator(int(np.ceil(plan.n_times / sfreq)), len(names))
-    step = max(1, round(stride * sfreq))
     # Rounded up: one more window covers the end where the regular ones do not reach it.
     n_windows = -(-(plan.n_times - length) // step) + 1
     windows = iter_windows(plan, length, step, batch_size=batch_size, cover_end=True)
@@ -441,8 +445,12 @@ def _class_names(names: list[str] | None, n_outputs: int) -> list[str]:
     n_classes = max(2, n_outputs)
     if names is None:
         return ["background", "event"] if n_classes == 2 else [f"class {i}" for i in range(n_classes)]
+    if isinstance(names, str):
+        raise TypeError("class_names must be a list of names, got one string.")
     if len(names) != n_classes:
         raise ValueError(f"class_names has {len(names)} names and the model tells {n_classes} classes apart.")
+    if len(set(names)) < n_classes:
+        raise ValueError(f"class_names must differ from each other, got {', '.join(map(repr, names))}.")
     return [str(name) for name in names]
 
 
@@ -451,6 +459,8 @@ def _background_index(background: int | str, names: list[str]) -> int:
         if background not in names:
             raise ValueError(f"background={background!r} is none of the classes {', '.join(names)}.")
         return names.index(background)
+    if not isinstance(background, (int, np.integer)):
+        raise TypeError(f"background must be the index or the name of a class, got {type(background).__name__}.")
     if not 0 <= background < len(names):
         raise ValueError(f"background={background} is no index into the {len(names)} classes.")
     return int(background)

@@ -235,7 +235,11 @@ def test_a_bipolar_recording_is_not_fed_to_a_referential_model(model, shared_dat
     ("change", "match"),
     [
         ({"threshold": 1.5}, "threshold"),
-        ({"stride": 0}, "stride"),
+        ({"stride": 0}, "stride must be a positive number"),
+        ({"stride": np.inf}, "stride must be a positive number"),
+        ({"window": np.nan}, "window must be a positive number"),
+        ({"device": "nowhere"}, "device='nowhere' cannot be used"),
+        ({"class_names": ["a", "a"]}, "differ from each other"),
         ({"class_names": ["a"]}, "1 names"),
         ({"background": "x"}, "background"),
         ({"background": 2}, "background"),
@@ -253,8 +257,35 @@ def test_wrong_arguments(loud, change, match):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"stride": "1"}, "stride must be a number"),
+        ({"class_names": "ab"}, "got one string"),
+        ({"background": 0.5}, "background must be the index or the name"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+    ],
+)
+def test_wrong_types(loud, change, match):
+    """Nothing is rounded or taken apart to make it fit."""
+    with pytest.raises(TypeError, match=match):
+        labram_annotate(loud, _detector(), **change)
+
+
+def test_a_model_without_a_window_needs_one(loud):
+    """The window length is Braindecode's n_times, which may be left open."""
+    torch.manual_seed(0)
+    model = LabramForClassification(ch_names=CHANNELS, n_outputs=2, **SMALL)
+    for verb in (labram_embed, labram_annotate):
+        with pytest.raises(ValueError, match="pass window, its length in seconds"):
+            verb(loud, model)
+    assert labram_embed(loud, model, window=3).shape == (40, 40)
+
+
 def test_wrong_objects(model, tokenizer, loud):
     """Epochs cannot be annotated, a tokenizer has no classes, a plain module is no model."""
+    with pytest.raises(TypeError, match="path is needed, got ndarray"):
+        labram_embed(loud.get_data(), model)
     epochs = mne.make_fixed_length_epochs(loud, 4, preload=True, verbose="error")
     with pytest.raises(TypeError, match="continuous"):
         labram_annotate(epochs, _detector())

@@ -101,10 +101,12 @@ class ModelRunner:
     _fused: nn.Module | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, (int, np.integer)):
+            raise TypeError(f"batch_size must be a whole number, got {type(self.batch_size).__name__}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         here = next(self.module.parameters()).device
-        self._device = here if self.device is None else torch.device(self.device)
+        self._device = here if self.device is None else _usable_device(self.device)
         self._precision = resolve_precision(self.precision, self._device)
         if self.precision == "auto":
             unit = native_bf16(self._device) or "no fast bfloat16"
@@ -158,6 +160,16 @@ class ModelRunner:
                 out = function(module, x.to(self._device))
                 parts.append((out.float() if out.is_floating_point() else out).cpu().numpy())
         return np.concatenate(parts)
+
+
+def _usable_device(device: str | torch.device) -> torch.device:
+    """Return a device that can be used here; torch says otherwise by RuntimeError and AssertionError."""
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError):
+        raise ValueError(f"device={str(device)!r} cannot be used with this torch on this machine.") from None
+    return device
 
 
 @cache

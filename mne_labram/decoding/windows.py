@@ -17,9 +17,18 @@ from mne_labram.decoding.progress import progress_bar
 from mne_labram.signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.report import ConformReport
-from mne_labram.signal.windows import Windows, iter_windows, window_length
+from mne_labram.signal.windows import Windows, iter_windows, n_samples, window_length
 
-__all__ = ["POOLINGS", "SignalOptions", "WindowSource", "run_windows", "window_function", "window_source"]
+__all__ = [
+    "POOLINGS",
+    "SignalOptions",
+    "WindowSource",
+    "plan_recording",
+    "run_windows",
+    "wanted_samples",
+    "window_function",
+    "window_source",
+]
 
 POOLINGS = ("mean", "cls", "channels", "tokens")
 
@@ -106,6 +115,34 @@ def plan_recording(raw: BaseRaw, module: nn.Module, options: SignalOptions) -> C
     return plan
 
 
+def wanted_samples(module: nn.Module, window: float | None) -> int:
+    """Return the samples in a window: as many as asked for, or as the model was built with.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The model.
+    window : float | None
+        Window length in seconds; ``None``: the model's.
+
+    Returns
+    -------
+    n : int
+        Samples at the model's rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``window`` is no positive number, or there is none and the model was built without a window length.
+    """
+    if window is not None:
+        return n_samples(window, module.contract.sfreq, "window")
+    try:
+        return module.n_times
+    except ValueError:
+        raise ValueError("The model was built without n_times, so pass window, its length in seconds.") from None
+
+
 def _check_coverage(report: ConformReport, module: nn.Module, options: SignalOptions) -> None:
     """Refuse a recording that lacks more than half of the channels that a model was trained on."""
     missing = report.missing_channels
@@ -162,11 +199,11 @@ def window_source(
     if not is_array:
         inst = open_recording(inst)
     if isinstance(inst, BaseRaw):
+        wanted = wanted_samples(module, window)
+        step = None if stride is None else n_samples(stride, contract.sfreq, "stride")
         plan = plan_recording(inst, module, options)
-        length = window_length(contract, plan.n_times, module.n_times if window is None else round(window * plan.sfreq))
-        step = length if stride is None else round(stride * plan.sfreq)
-        if step < 1:
-            raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
+        length = window_length(contract, plan.n_times, wanted)
+        step = length if step is None else step
         n_windows = (plan.n_times - length) // step + 1
         return WindowSource(
             plan.report, length, n_windows, lambda size: iter_windows(plan, length, step, batch_size=size)

@@ -198,6 +198,8 @@ def conform_array(
         raise ValueError(f"An array of shape (n_epochs, n_chans, n_times) is needed, got {x.shape}.")
     if isinstance(labels, str) or len(labels) != x.shape[1]:
         raise ValueError(f"The array has {x.shape[1]} channels and {len(labels)} channel names were given.")
+    if not (np.isfinite(float(sfreq)) and float(sfreq) > 0):
+        raise ValueError(f"sfreq must be the sampling rate in Hz, got {sfreq}.")
     report = ConformReport(kind="array", source=f"array {x.shape}")
     inspector = Inspector(contract, report)
     if not len(labels):

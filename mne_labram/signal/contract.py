@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any
 
 __all__ = ["LABRAM_CONTRACT", "ContractError", "SignalContract"]
@@ -73,6 +74,8 @@ class SignalContract:
             raise ValueError(f"reference must be 'recorded' or 'average', got {self.reference!r}.")
         if self.vocabulary not in (None, "labram"):
             raise ValueError(f"vocabulary must be 'labram' or None, got {self.vocabulary!r}.")
+        if not all(isinstance(n, Integral) for n in (self.patch_samples, self.max_patches)):
+            raise TypeError("patch_samples and max_patches must be whole numbers.")
         if self.patch_samples < 1 or self.max_patches < 1:
             raise ValueError("patch_samples and max_patches must be at least 1.")
         montages = tuple(self.montages)

@@ -49,6 +49,8 @@ class Inspector:
     """
 
     def __init__(self, contract: SignalContract, report: ConformReport) -> None:
+        if not isinstance(contract, SignalContract):
+            raise TypeError(f"contract must be a SignalContract, got {type(contract).__name__}.")
         self.contract, self.report = contract, report
         self.problems: list[str] = []
         self.unit_refused = False

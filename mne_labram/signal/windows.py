@@ -13,7 +13,38 @@ from mne_labram.signal.contract import ContractError, SignalContract
 if TYPE_CHECKING:
     from mne_labram.signal.conform import ConformPlan
 
-__all__ = ["Windows", "iter_windows", "window_length"]
+__all__ = ["Windows", "iter_windows", "n_samples", "window_length"]
+
+
+def n_samples(seconds: float, sfreq: float, name: str) -> int:
+    """Return a length in seconds as a number of samples.
+
+    Parameters
+    ----------
+    seconds : float
+        The length.
+    sfreq : float
+        Sampling rate in Hz.
+    name : str
+        What the argument is called, for the error message.
+
+    Returns
+    -------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is not positive and finite, or shorter than half a sample.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number of seconds, got {type(seconds).__name__}.")
+    if not (np.isfinite(seconds) and round(seconds * sfreq) >= 1):
+        raise ValueError(f"{name} must be a positive number of seconds, got {seconds}.")
+    return round(seconds * sfreq)
 
 
 def window_length(contract: SignalContract, n_times: int, wanted: int) -> int:

@@ -10,7 +10,7 @@ from mne.io import BaseRaw
 
 from mne_labram.signal.conform import open_recording, plan_conform
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
-from mne_labram.signal.windows import iter_windows, window_length
+from mne_labram.signal.windows import iter_windows, n_samples, window_length
 
 __all__ = ["annotated_windows"]
 
@@ -69,6 +69,7 @@ def annotated_windows(
     """
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage must lie in (0, 1], got {coverage}.")
+    wanted, step = n_samples(window, contract.sfreq, "window"), n_samples(stride, contract.sfreq, "stride")
     raw = open_recording(inst)
     if not isinstance(raw, BaseRaw):
         raise TypeError(f"A continuous recording is needed, got {type(raw).__name__}.")
@@ -76,10 +77,7 @@ def annotated_windows(
     plan = plan_conform(
         raw, contract, ch_names=ch_names, match=match, assume_unit=assume_unit, line_freq=line_freq, gaps=gaps
     )
-    length = window_length(contract, plan.n_times, round(window * contract.sfreq))
-    step = round(stride * contract.sfreq)
-    if step < 1:
-        raise ValueError(f"stride must be a positive number of seconds, got {stride}.")
+    length = window_length(contract, plan.n_times, wanted)
     # The plan's annotations are where their signal is, also in an EDF+D file. Onsets hold first_time once they are set,
     # with or without a measurement date.
     annotations = plan.annotations

@@ -253,8 +253,27 @@ def test_average_reference(make_epochs):
         (np.full((2, 3, 500), np.nan), NAMES[:3], 250.0, ContractError, "constant"),
         (np.random.default_rng(0).normal(0, 10, (2, 3, 500)), ("x", "y", "z"), 250.0, ContractError, "can be used"),
         (np.random.default_rng(0).normal(0, 10, (2, 3, 500)), NAMES[:3], 0.15, ContractError, "sampling rate is 0.15"),
-        (np.random.default_rng(0).normal(0, 10, (2, 3, 500)), NAMES[:3], -1, ContractError, "sampling rate"),
-        (np.random.default_rng(0).normal(0, 10, (2, 3, 500)), NAMES[:3], np.nan, ContractError, "sampling rate"),
+        (
+            np.random.default_rng(0).normal(0, 10, (2, 3, 500)),
+            NAMES[:3],
+            0,
+            ValueError,
+            "sfreq must be the sampling rate",
+        ),
+        (
+            np.random.default_rng(0).normal(0, 10, (2, 3, 500)),
+            NAMES[:3],
+            -1,
+            ValueError,
+            "sfreq must be the sampling rate",
+        ),
+        (
+            np.random.default_rng(0).normal(0, 10, (2, 3, 500)),
+            NAMES[:3],
+            np.nan,
+            ValueError,
+            "sfreq must be the sampling rate",
+        ),
     ],
 )
 def test_bad_arrays(x, labels, sfreq, error, words):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,16 @@ READING_ERRORS = (
     EOFError,
     ImportError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
+    configparser.Error,
     struct.error,
+    zlib.error,
 )
 
 Recording = mne.io.BaseRaw | mne.BaseEpochs | mne.Evoked

@@ -1,5 +1,9 @@
 """Opening files: whatever MNE reads, and one sentence for whatever it does not."""
 
+import configparser
+import zlib
+from xml.etree.ElementTree import ParseError
+
 import mne
 import numpy as np
 import pytest
@@ -150,6 +154,27 @@ def test_damaged_files_are_one_sentence(tmp_path, write_edf, make_raw, kind):
     assert "\n" not in sentence
     assert len(sentence) < 400
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        configparser.NoSectionError("Common infos"),  # BrainVision, MNE 1.11
+        ParseError("not well-formed"),  # XML of EGI and others
+        zlib.error("invalid block type"),  # a damaged .fif.gz
+        MemoryError("Unable to allocate 3. TiB"),  # a damaged number of samples
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_reader_raises_is_one_sentence(write_edf, monkeypatch, error):
+    def read_raw(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(mne.io, "read_raw", read_raw)
+    fname = write_edf()
+    with pytest.raises(ContractError, match=r"made.edf cannot be read as an EEG recording \(.+\)\.$"):
+        open_recording(fname)
+    assert not check(fname, print_report=False).ok
 
 
 @pytest.mark.parametrize("kept", [2000, 9000, 60_000])

@@ -64,3 +64,24 @@ def test_every_recording(shared_data, folder, model, capsys):
                 labram_embed(fname, model, match="position", line_freq=50)
             assert "\n" not in str(error.value)
             assert len(str(error.value)) < 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_all_recordings_by_their_names(shared_data, folder):
+    """Without anything said about them, every recording goes through the official table, or check says why not."""
+    torch.manual_seed(0)
+    names = ["FP1-F7"] if folder == "chbmit" else ["CZ"]
+    small = {"embed_dim": 40, "num_layers": 1, "num_heads": 2}
+    model = LabramForClassification(ch_names=names, n_times=200, sfreq=200, n_outputs=1, **small)
+    n_embedded = 0
+    for fname in _recordings(shared_data / folder):
+        report = check(fname, model.contract, print_report=False)
+        if report.ok:
+            out = labram_embed(fname, model)
+            assert np.isfinite(out).all(axis=1).mean() > 0.9, fname
+            n_embedded += 1
+        else:
+            assert fname.name in REFUSED, f"{fname}: {report.problems}"
+            assert any(REFUSED[fname.name] in problem for problem in report.problems), report.problems
+    assert n_embedded >= 4

@@ -28,7 +28,6 @@ READING_ERRORS = (
     EOFError,
     ImportError,
     LookupError,
-    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -85,7 +84,7 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
                 opened = _read(path)
         except ContractError:
             raise
-        except READING_ERRORS as error:
+        except (*READING_ERRORS, MemoryError) as error:  # a damaged header may claim any size
             raise ContractError(f"{path.name} cannot be read as an EEG recording ({reason_of(error)}).") from error
     said = list(dict.fromkeys(" ".join(str(each.message).split()) for each in caught))
     if notes is not None:

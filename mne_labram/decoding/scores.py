@@ -22,7 +22,7 @@ __all__ = ["NOT_ANALYSED", "EventScores"]
 NOT_ANALYSED = "not analysed"
 
 
-@dataclass
+@dataclass(repr=False)
 class EventScores:
     """Class probabilities per second, with what is needed to turn them into annotations.
 
@@ -53,7 +53,14 @@ class EventScores:
     parameters: EventParameters = field(default_factory=EventParameters)
     first_time: float = 0.0
     meas_date: Any = None
-    report: ConformReport | None = field(default=None, repr=False)
+    report: ConformReport | None = None
+
+    def __repr__(self) -> str:
+        missing = int((~self.analysed).sum())
+        return (
+            f"<EventScores | {self.duration:g} s, {', '.join(self.class_names)}, threshold "
+            f"{self.parameters.threshold:g}, {missing} s not analysed>"
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the probabilities, shape (n_classes, n_seconds)."""

@@ -47,6 +47,10 @@ def test_the_background_class_is_not_annotated(scores):
     assert set(found.description) == {"background"}
 
 
+def test_what_a_notebook_prints_is_one_line(scores):
+    assert repr(scores) == "<EventScores | 29.5 s, background, seizure, threshold 0.5, 5 s not analysed>"
+
+
 def test_array_and_frame(scores):
     """The scores are an array and a table."""
     assert np.asarray(scores).shape == (2, 30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from mne import BaseEpochs, concatenate_epochs
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -128,6 +129,9 @@ class EEGTransformer(TransformerMixin, BaseEstimator):
 
     # -- shared -------------------------------------------------------------------------------------------------------
     def _source(self, X: Any, fitting: bool = False) -> WindowSource:
+        if isinstance(X, (list, tuple)) and X and all(isinstance(each, BaseEpochs) for each in X):
+            # What scikit-learn's cross-validation makes of Epochs: a list with one for each index.
+            X = concatenate_epochs(list(X), add_offset=False, verbose="error")
         if self.on_unusable not in ("raise", "keep"):
             raise ValueError(f"on_unusable must be 'raise' or 'keep', got {self.on_unusable!r}.")
         if fitting:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
@@ -74,6 +75,16 @@ def test_arrays_agree_with_epochs(model, epochs):
     from_epochs = EEGEmbedding(model, precision="float32").fit_transform(epochs)
     scale = np.abs(from_epochs).max()
     np.testing.assert_allclose(from_array, from_epochs, atol=1e-3 * scale)
+
+
+def test_cross_validation_over_epochs(model, epochs):
+    """scikit-learn takes single epochs out of Epochs and hands on a list of them."""
+    embedding = EEGEmbedding(model, precision="float32")
+    parts = embedding.fit_transform([epochs[3], epochs[7]])
+    np.testing.assert_allclose(parts, embedding.transform(epochs)[[3, 7]], atol=1e-5)
+    y = np.arange(12) % 2
+    pipeline = make_pipeline(embedding, LogisticRegression())
+    assert cross_val_predict(pipeline, epochs, y, cv=2).shape == (12,)
 
 
 def test_raw_is_cut_into_windows(model, epochs):

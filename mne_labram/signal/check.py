@@ -17,6 +17,7 @@ from mne_labram.signal.opening import describe_source, open_recording
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.raw_plan import inspect_raw
 from mne_labram.signal.report import ConformReport
+from mne_labram.signal.windows import window_length
 
 __all__ = ["CheckReport", "check"]
 
@@ -124,7 +125,12 @@ def check(
                 except ContractError as error:
                     inspector.problems.append(str(error))
         else:
-            _, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, **common)
+            data, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, **common)
+            if data is not None and not inspector.problems:
+                try:
+                    window_length(contract, data.shape[-1], data.shape[-1])
+                except ContractError as error:
+                    inspector.problems.append(str(error))
         report = inspector.report
         inspector.problems = list(dict.fromkeys(inspector.problems))
         if not inspector.problems and len(report.unusable) and report.unusable.all():

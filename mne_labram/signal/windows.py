@@ -71,9 +71,10 @@ def window_length(contract: SignalContract, n_times: int, wanted: int) -> int:
     """
     patch = contract.patch_samples
     longest = contract.max_patches * patch
-    if wanted > longest:
+    # What is beyond the last whole patch is left out, so that epochs from 0 to 16 s, whose end MNE includes, fit.
+    if wanted // patch > contract.max_patches:
         raise ContractError(
-            f"A window of {wanted / contract.sfreq:g} s has {wanted / patch:g} patches and the model takes at most "
+            f"A window of {wanted / contract.sfreq:g} s has {wanted // patch} patches and the model takes at most "
             f"{contract.max_patches}; use windows of {longest / contract.sfreq:g} s or less."
         )
     length = min(wanted, n_times) // patch * patch

@@ -110,6 +110,10 @@ def test_epochs_and_averages(make_raw):
     assert "one patch" in check(short, print_report=False).problems[0]
     strange = epochs.copy().rename_channels(lambda name: f"x{name}x")
     assert not check(strange, print_report=False).ok
+    long = mne.Epochs(raw, events[:1], tmin=0, tmax=17, baseline=None, preload=True, verbose="ERROR")
+    assert "has 17 patches and the model takes at most 16" in check(long, print_report=False).problems[0]
+    # MNE includes the last sample: these are 16 patches and one sample.
+    assert check(long.copy().crop(0, 16), print_report=False).ok
     volts = mne.EpochsArray(epochs.get_data(copy=True) * 1e6, epochs.info, verbose="ERROR")
     assert "assume_unit='uV'" in check(volts, print_report=False).problems[0]
 

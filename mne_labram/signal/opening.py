@@ -124,6 +124,12 @@ def _read(path: Path) -> Recording:
         raise ContractError(
             f"{path.name} holds {len(evokeds)} averages ({names}); pass one of mne.read_evokeds({path.name!r})."
         )
+    if name.endswith(".mat"):
+        # Whatever is in it, mne.io.read_raw fails: its reader of FieldTrip files wants the measurement info as well.
+        raise ContractError(
+            f"{path.name} is a MATLAB file, which does not say what it holds; make an mne.io.RawArray of it, or use "
+            "mne.io.read_raw_fieldtrip, and pass the result."
+        )
     if name.endswith(".set"):
         try:
             return mne.io.read_raw_eeglab(path, preload=False)

@@ -86,6 +86,12 @@ def test_eeglab_epochs(tmp_path, make_eeg):
     np.testing.assert_allclose(inst.get_data(copy=False) * 1e6, x, atol=1e-3)
 
 
+def test_matlab_files_do_not_say_what_they_hold(tmp_path):
+    savemat(tmp_path / "x.mat", {"data": np.zeros((3, 10))})
+    with pytest.raises(ContractError, match=r"^x\.mat is a MATLAB file.* mne\.io\.RawArray"):
+        open_recording(tmp_path / "x.mat")
+
+
 def test_annotations_that_are_not_utf_8(write_edf):
     """MNE raises the bare Exception class for them."""
     fname = write_edf(kind="EDF+C", annotations={3: [(3, 1, "Augen auf: OEffnen")]})

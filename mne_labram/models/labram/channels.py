@@ -137,7 +137,7 @@ def resolve_channels(
     if ch_names is None and chs_info is None:
         raise ValueError(
             f"{model} must know its channels: pass ch_names=[...] or chs_info=info['chs'] "
-            "(module__ch_names=[...] for an EEGClassifier that is given plain arrays)."
+            "(module__ch_names=[...] for an EEGClassifier that is given arrays or windows)."
         )
     labels = [str(ch["ch_name"]) for ch in chs_info] if ch_names is None else [str(name) for name in ch_names]
     if not labels:

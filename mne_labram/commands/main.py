@@ -102,6 +102,7 @@ def annotate(
     quiet: Quiet = False,
 ) -> None:
     """Find events in a recording with a fine-tuned classifier and write them down."""
+    _quiet(quiet)
     from mne_labram.commands.files import check_writable, write_annotations, write_page
     from mne_labram.commands.system import system_lines
     from mne_labram.decoding.page import annotation_report
@@ -109,8 +110,9 @@ def annotate(
     from mne_labram.signal.conform import open_recording
     from mne_labram.verbs import annotate_events
 
-    _quiet(quiet)
     check_writable(output, overwrite, annotations=True)
+    if output.exists() and recording.exists() and output.samefile(recording):
+        raise ValueError(f"{output} is the recording itself; give the output another name.")
     if report is not None:
         check_writable(report, overwrite)
     raw = open_recording(recording)
@@ -161,10 +163,10 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Embed a recording window by window."""
+    _quiet(quiet)
     from mne_labram.commands.files import check_writable, write_arrays
     from mne_labram.verbs import labram_embed
 
-    _quiet(quiet)
     check_writable(output, overwrite, arrays=True)
     out, report = labram_embed(
         recording,
@@ -202,10 +204,10 @@ def tokenize(
     quiet: Quiet = False,
 ) -> None:
     """Turn a recording into integer codes, one per channel and patch."""
+    _quiet(quiet)
     from mne_labram.commands.files import check_writable, write_arrays
     from mne_labram.verbs import labram_tokenize
 
-    _quiet(quiet)
     check_writable(output, overwrite, arrays=True)
     out, report = labram_tokenize(
         recording,

@@ -134,6 +134,7 @@ def annotation_report(
                 .crop(start, stop)
                 .pick("eeg")
                 .load_data(verbose="error")
+                .apply_function(_filled, verbose="error")
                 .filter(0.5, None, method="iir", verbose="error")
                 .plot(
                     duration=stop - start,
@@ -150,6 +151,12 @@ def annotation_report(
         page.add_html(f"<pre>{escape(text)}</pre>", title=name)
     page.add_sys_info(title="Versions")
     return page
+
+
+def _filled(x: np.ndarray) -> np.ndarray:
+    """Put the median where samples are missing: one of them would make the whole filtered channel missing."""
+    finite = np.isfinite(x)
+    return np.where(finite, x, np.median(x[finite]) if finite.any() else 0.0)
 
 
 def _caption(scores: EventScores) -> str:

@@ -99,6 +99,26 @@ def test_annotate_writes_a_page(files, tmp_path):
         assert piece.lower() in html.lower()
 
 
+def test_quiet_with_missing_samples(files, tmp_path):
+    """Nothing is printed, and the signal is drawn where a part of it is missing."""
+    raw = mne.io.read_raw(files / "x_raw.fif", preload=True, verbose="error")
+    raw._data[:, 6000:7000] = np.nan
+    raw.save(tmp_path / "gap_raw.fif", verbose="error")
+    command = ["annotate", tmp_path / "gap_raw.fif", tmp_path / "x.tsv", "-m", files / "classifier.safetensors", "-q"]
+    code, text = _run(*command, "--report", tmp_path / "x.html", "--threshold", 0.01)
+    assert (code, text) == (0, "")
+    assert "not analysed" in (tmp_path / "x.tsv").read_text()
+
+
+def test_the_recording_is_not_overwritten(files, tmp_path, capsys, monkeypatch):
+    raw = tmp_path / "x_raw.fif"
+    raw.write_bytes((files / "x_raw.fif").read_bytes())
+    before = raw.read_bytes()
+    arguments = ("annotate", raw, raw, "-m", files / "classifier.safetensors", "--overwrite")
+    assert "is the recording itself" in _fail(capsys, monkeypatch, *arguments)
+    assert raw.read_bytes() == before
+
+
 def test_embed_and_tokenize(files, tmp_path):
     """Arrays come with channel names and the report."""
     code, _ = _run("embed", files / "x_raw.fif", tmp_path / "e.npz", "-m", files / "classifier.safetensors", "-q")

@@ -115,7 +115,7 @@ def _refuse(func: Callable[..., Any]) -> Callable[..., NoReturn]:
 
     @functools.wraps(func)
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(f"{func.__module__}.{func.__name__} needs the compiled part of torchaudio.")
+        raise ImportError(f"{func.__module__}.{func.__name__} needs the compiled part of torchaudio.")
 
     return refuse
 

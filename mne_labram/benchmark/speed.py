@@ -267,12 +267,18 @@ def _take_turns(
 ) -> list[np.ndarray]:
     """Let everyone run again and again; windows per second of each, one value per round."""
     n_rounds = max(_FEWEST_ROUNDS, round(seconds / _TURN_SECONDS))
-    speeds = np.empty((len(contestants), n_rounds))
+    rounds, start = [], time.perf_counter()
     # Every second round goes backwards, so that nobody always follows the same neighbour.
     for i in ProgressBar(range(n_rounds), mesg="Rounds"):
+        speeds = np.empty(len(contestants))
         for j in range(len(contestants))[:: -1 if i % 2 else 1]:
-            speeds[j, i] = batch_size / _turn(contestants[j], seconds / n_rounds, device)
-    return list(speeds)
+            speeds[j] = batch_size / _turn(contestants[j], seconds / n_rounds, device)
+        rounds.append(speeds)
+        # On a slow or busy machine one pass takes longer than a turn: fewer rounds, not more time. Passes that are not
+        # counted take about as long as those that are.
+        if len(rounds) >= _FEWEST_ROUNDS and time.perf_counter() - start > 2 * seconds * len(contestants):
+            break
+    return list(np.transpose(rounds))
 
 
 def _turn(contestant: _Contestant, seconds: float, device: torch.device) -> float:

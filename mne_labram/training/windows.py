@@ -83,14 +83,18 @@ def annotated_windows(
     annotations = plan.annotations
     onsets = annotations.onset - raw.first_time
     ends = onsets + annotations.duration
+    stretches = {}
+    for description in descriptions:
+        rows = annotations.description == description
+        stretches[description] = _joined(onsets[rows], ends[rows])
     X, y = [], []
     for batch in iter_windows(plan, length, step, batch_size=64):
         start = batch.starts[batch.usable] / contract.sfreq
         labels = np.zeros(len(start), dtype=np.int64)
         for number, description in enumerate(descriptions, start=1):
             covered = np.zeros(len(start))
-            for k in np.flatnonzero(annotations.description == description):
-                overlap = np.minimum(start + length / contract.sfreq, ends[k]) - np.maximum(start, onsets[k])
+            for begin, end in stretches[description]:
+                overlap = np.minimum(start + length / contract.sfreq, end) - np.maximum(start, begin)
                 covered += np.maximum(overlap, 0)
             labels[covered >= coverage * length / contract.sfreq] = number
         X.append(batch.data[batch.usable])
@@ -98,3 +102,14 @@ def annotated_windows(
     if not sum(map(len, X)):
         raise ContractError("No window of this recording is usable; look at mne_labram.check of it.")
     return np.concatenate(X), np.concatenate(y), list(plan.report.ch_names)
+
+
+def _joined(onsets: np.ndarray, ends: np.ndarray) -> list[tuple[float, float]]:
+    """Join stretches that overlap, as two readers of a recording mark them, so that no second counts twice."""
+    joined: list[tuple[float, float]] = []
+    for begin, end in sorted(zip(onsets.tolist(), ends.tolist(), strict=True)):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    return joined

@@ -33,6 +33,14 @@ def test_windows_and_labels(make_raw):
     np.testing.assert_array_equal(raw.get_data(), before)
 
 
+def test_what_two_readers_mark_counts_once(make_raw):
+    """Half a second of a two-second window is a quarter of it, however often it is annotated."""
+    raw = _annotated(make_raw(20), (8.0, 0.5, "seizure"), (8.0, 0.5, "seizure"), (8.1, 0.2, "seizure"))
+    assert not annotated_windows(raw, "seizure", window=2, stride=1)[1].any()
+    raw = _annotated(make_raw(20), (8.0, 0.5, "seizure"), (8.25, 0.75, "seizure"))
+    assert np.flatnonzero(annotated_windows(raw, "seizure", window=2, stride=1)[1]).tolist() == [7, 8]
+
+
 @pytest.mark.parametrize("dated", [False, True])
 def test_onsets_count_from_the_first_sample(make_raw, dated):
     """A cropped recording keeps its annotations at their signal, with and without a measurement date."""

@@ -11,7 +11,7 @@ from mne.io import BaseRaw
 from mne.viz import use_browser_backend
 from mne.viz.utils import plt_show
 
-from mne_labram.decoding.scores import NOT_ANALYSED, EventScores
+from mne_labram.decoding.scores import NOT_ANALYSED, EventScores, add_annotations
 
 __all__ = ["annotation_report", "plot_scores"]
 
@@ -123,6 +123,9 @@ def annotation_report(
     plt.close(figure)
     page.add_html(_event_table(scores), title="Events")
     found = scores.annotations(mark_not_analysed=False)
+    # Only what was found: other annotations, often of every trial, would cover it.
+    shown = raw.copy().set_annotations(None)
+    add_annotations(shown, scores.annotations())
     offset = 0.0 if scores.meas_date is None else scores.first_time
     order = np.argsort([-extras["confidence"] for extras in found.extras], kind="stable")[:n_examples]
     for k in sorted(order):
@@ -130,7 +133,7 @@ def annotation_report(
         stop = min(raw.times[-1], start + min(30.0, found.duration[k] + 10.0))
         with use_browser_backend("matplotlib"):
             figure = (
-                raw.copy()
+                shown.copy()
                 .crop(start, stop)
                 .pick("eeg")
                 .load_data(verbose="error")

@@ -5,7 +5,7 @@ Everything here is plain NumPy on a one-second grid, so that a threshold can be 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -43,6 +43,12 @@ class EventParameters:
     min_duration: float = 5.0
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                if each.name == "release" and value is None:
+                    continue
+                raise TypeError(f"{each.name} must be a number, got {type(value).__name__}.")
         if not 0.0 < self.threshold <= 1.0:
             raise ValueError(f"threshold must lie in (0, 1], got {self.threshold}.")
         if self.release is not None and not 0.0 < self.release <= self.threshold:

@@ -107,3 +107,9 @@ def test_bad_parameters(bad):
     """Impossible parameters are refused at once."""
     with pytest.raises(ValueError, match=next(iter(bad))):
         EventParameters(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"threshold": "0.5"}, {"threshold": None}, {"release": "0.3"}, {"merge_gap": None}])
+def test_parameters_of_another_type(bad):
+    with pytest.raises(TypeError, match=f"^{next(iter(bad))} must be a number, got "):
+        EventParameters(**bad)

@@ -290,6 +290,11 @@ def annotate_events(
     runner = ModelRunner(module, plan.report.ch_names, plan.report.model_positions, precision, batch_size, device)
     sfreq = plan.sfreq
     length = window_length(module.contract, plan.n_times, wanted)
+    if step > wanted:
+        raise ValueError(
+            f"stride ({stride:g} s) is longer than the window ({wanted / module.contract.sfreq:g} s), so that seconds "
+            "in between would have no score; pass a stride of the window's length or less."
+        )
     accumulator = SecondAccumulator(int(np.ceil(plan.n_times / sfreq)), len(names))
     # Rounded up: one more window covers the end where the regular ones do not reach it.
     n_windows = -(-(plan.n_times - length) // step) + 1

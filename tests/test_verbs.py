@@ -237,6 +237,7 @@ def test_a_bipolar_recording_is_not_fed_to_a_referential_model(model, shared_dat
         ({"threshold": 1.5}, "threshold"),
         ({"stride": 0}, "stride must be a positive number"),
         ({"stride": np.inf}, "stride must be a positive number"),
+        ({"stride": 5.0, "window": 4.0}, r"^stride \(5 s\) is longer than the window \(4 s\)"),
         ({"window": np.nan}, "window must be a positive number"),
         ({"device": "nowhere"}, "device='nowhere' cannot be used"),
         ({"class_names": ["a", "a"]}, "differ from each other"),

@@ -314,6 +314,7 @@ def annotate_events(
         first_time=raw.first_time,
         meas_date=raw.info["meas_date"],
         report=plan.report,
+        existing=plan.annotations if plan.report.gaps else None,
     )
     missing = int((~scores.analysed).sum())
     if missing:
@@ -409,7 +410,7 @@ def labram_annotate(
     annotate_events : Returns the annotations and the scores instead.
     """
     raw = open_recording(inst)
-    annotations, _ = annotate_events(
+    annotations, scores = annotate_events(
         raw,
         model,
         threshold,
@@ -432,7 +433,7 @@ def labram_annotate(
         device=device,
     )
     annotated = raw.copy()
-    add_annotations(annotated, annotations)
+    add_annotations(annotated, annotations, scores.existing)
     return annotated
 
 

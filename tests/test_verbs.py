@@ -148,6 +148,17 @@ def test_a_detector_needs_half_of_its_channels(loud):
     assert annotate_events(few, _detector(), channels="recording")[1].analysed.all()
 
 
+def test_annotations_of_a_file_with_gaps_are_kept_at_their_signal(write_edf):
+    """MNE leaves annotations of an EDF+D file at the time of the clock, and drops those beyond the data."""
+    own = {2: [(2.0, 1.0, "early")], 13: [(43.0, 4.0, "late")]}
+    fname = write_edf(seconds=20, kind="EDF+D", onsets=[*range(10), *range(40, 50)], annotations=own)
+    annotated = labram_annotate(fname, _detector(), channels="recording", gaps="split")
+    again = labram_annotate(annotated, _detector(), channels="recording", gaps="split")
+    for raw in (annotated, again):
+        kept = [(a["description"], a["onset"], a["duration"]) for a in raw.annotations if not a["extras"]]
+        assert [row for row in kept if row[0] != NOT_ANALYSED] == [("early", 2.0, 1.0), ("late", 13.0, 4.0)]
+
+
 def test_scores_can_be_thresholded_again(loud):
     """``annotate_events`` follows MNE's idiom, and a threshold needs no model."""
     annotations, scores = annotate_events(loud, _detector(), smoothing=1)

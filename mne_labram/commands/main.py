@@ -133,7 +133,7 @@ def annotate(
         batch_size=batch_size,
     )
     annotated = raw.copy()
-    add_annotations(annotated, found)
+    add_annotations(annotated, found, scores.existing)
     write_annotations(annotated, scores, output, overwrite=overwrite)
     if report is not None:
         details = {"Processing": str(scores.report), "Versions of mne-labram": "\n".join(system_lines())}

@@ -44,6 +44,8 @@ class EventScores:
         ``raw.info["meas_date"]``.
     report : ConformReport | None
         What was done to the signal.
+    existing : mne.Annotations | None
+        The recording's own annotations where their signal is, if that is not where MNE has them (EDF+D).
     """
 
     probabilities: np.ndarray
@@ -54,6 +56,7 @@ class EventScores:
     first_time: float = 0.0
     meas_date: Any = None
     report: ConformReport | None = None
+    existing: Annotations | None = None
 
     def __repr__(self) -> str:
         missing = int((~self.analysed).sum())
@@ -130,7 +133,7 @@ class EventScores:
         return pd.DataFrame({**columns, "analysed": self.analysed})
 
 
-def add_annotations(raw: BaseRaw, annotations: Annotations) -> None:
+def add_annotations(raw: BaseRaw, annotations: Annotations, existing: Annotations | None = None) -> None:
     """Add annotations to a raw in place, keeping the ones it has.
 
     Without a measurement date ``raw.annotations`` already holds ``first_time`` in its onsets, and
@@ -142,8 +145,10 @@ def add_annotations(raw: BaseRaw, annotations: Annotations) -> None:
         The recording.
     annotations : mne.Annotations
         From :meth:`EventScores.annotations` of the same recording.
+    existing : mne.Annotations | None
+        What to keep (``EventScores.existing``); ``None``: the raw's annotations.
     """
-    existing = raw.annotations.copy()
+    existing = (raw.annotations if existing is None else existing).copy()
     if raw.info["meas_date"] is None:
         existing.onset = existing.onset - raw.first_time
     raw.set_annotations(existing + annotations, verbose="error")

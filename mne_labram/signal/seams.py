@@ -148,8 +148,10 @@ def annotations_in_data_time(
         elif len(here):
             onset[here[0]], duration[here[0]] = place[0] + start, place[1]
         elif clock >= end and place is not None:
-            # MNE drops what lies beyond the data; what else is missing was taken away by the user.
-            added.append((place[0] + start, place[1], text))
+            # MNE drops what lies beyond the data; what else is missing was taken away by the user, and what is at its
+            # place already was added before.
+            if not np.any((np.abs(onset - start - place[0]) < 1e-3) & (annotations.description == text)):
+                added.append((place[0] + start, place[1], text))
     kept = annotations[keep]
     moved = mne.Annotations(
         onset[keep], duration[keep], kept.description, kept.orig_time, ch_names=kept.ch_names, extras=kept.extras

@@ -198,6 +198,8 @@ def test_embed_shapes(model, loud):
     assert labram_embed(loud, model).shape == (30, 40)
     assert labram_embed(loud, model, "cls").shape == (30, 40)
     assert labram_embed(loud, model, "channels", window=2).shape == (60, 19, 40)
+    _, report = labram_embed(loud.copy().crop(0, 59.5), model, return_report=True)
+    assert any("last 3.5 s" in note for note in report.notes)
     fewer = loud.copy().drop_channels(["Cz", "Pz"])
     out, report = labram_embed(fewer, model, "tokens", stride=2, return_report=True)
     assert out.shape == (59, 17, 4, 40)

@@ -26,6 +26,7 @@ Match = Annotated[str, typer.Option(help="'name', or 'position' for electrodes w
 LineFreq = Annotated[float | None, typer.Option(help="Line frequency in Hz: 50 or 60.")]
 Gaps = Annotated[str, typer.Option(help="'raise' or 'split': what to do with a discontinuous EDF+D file.")]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bf16.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; where the checkpoint loads by default: cpu.")]
 Batch = Annotated[int, typer.Option(help="Windows per forward pass.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Window = Annotated[float | None, typer.Option(help="Window in seconds; the model's by default.")]
@@ -90,6 +91,16 @@ def annotate(
     merge_gap: Annotated[float, typer.Option(help="Events closer than this are merged (s).")] = 10.0,
     min_duration: Annotated[float, typer.Option(help="Shortest event (s).")] = 5.0,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
+    release: Annotated[
+        float | None, typer.Option(help="Probability below which an event ends; 0.625 of the threshold by default.")
+    ] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of the classes, separated by commas; the model's by default.")
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option(help="Name of the class that is not annotated; the first by default.")
+    ] = None,
+    stride: Annotated[float, typer.Option(help="Step between windows (s).")] = 1.0,
     window: Window = None,
     channels: Channels = "model",
     assume_unit: Unit = None,
@@ -98,6 +109,7 @@ def annotate(
     gaps: Gaps = "raise",
     precision: Precision = "auto",
     batch_size: Batch = 32,
+    device: Device = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -120,9 +132,13 @@ def annotate(
         raw,
         model,
         threshold,
+        release=release,
         smoothing=smoothing,
         merge_gap=merge_gap,
         min_duration=min_duration,
+        class_names=None if class_names is None else [name.strip() for name in class_names.split(",")],
+        background=0 if background is None else background,
+        stride=stride,
         window=window,
         channels=channels,
         assume_unit=assume_unit,
@@ -131,6 +147,7 @@ def annotate(
         gaps=gaps,
         precision=precision,
         batch_size=batch_size,
+        device=device,
     )
     annotated = raw.copy()
     add_annotations(annotated, found, scores.existing)
@@ -159,6 +176,7 @@ def embed(
     gaps: Gaps = "raise",
     precision: Precision = "auto",
     batch_size: Batch = 32,
+    device: Device = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -180,6 +198,7 @@ def embed(
         gaps=gaps,
         precision=precision,
         batch_size=batch_size,
+        device=device,
         return_report=True,
     )
     write_arrays(output, report, overwrite=overwrite, embedding=out)
@@ -200,6 +219,7 @@ def tokenize(
     gaps: Gaps = "raise",
     precision: Precision = "float32",
     batch_size: Batch = 32,
+    device: Device = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -220,6 +240,7 @@ def tokenize(
         gaps=gaps,
         precision=precision,
         batch_size=batch_size,
+        device=device,
         return_report=True,
     )
     write_arrays(output, report, overwrite=overwrite, codes=out)

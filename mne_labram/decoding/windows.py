@@ -205,6 +205,9 @@ def window_source(
         length = window_length(contract, plan.n_times, wanted)
         step = length if step is None else step
         n_windows = (plan.n_times - length) // step + 1
+        rest = plan.n_times - ((n_windows - 1) * step + length)
+        if rest:
+            plan.report.notes.append(f"The last {rest / plan.sfreq:.3g} s are left out: they do not fill a window.")
         return WindowSource(
             plan.report, length, n_windows, lambda size: iter_windows(plan, length, step, batch_size=size)
         )

@@ -79,6 +79,17 @@ def test_annotate(files, tmp_path, ending):
     assert [path.name for path in tmp_path.iterdir()] == [output.name]
 
 
+def test_annotate_takes_names_and_release(files, tmp_path):
+    """Classes may be renamed and swapped, and the end of events moved."""
+    output = tmp_path / "x_events.tsv"
+    options = ["--class-names", "quiet, loud", "--background", "loud", "--threshold", 0.3, "--release", 0.2]
+    model = files / "classifier.safetensors"
+    code, text = _run("annotate", files / "x_raw.fif", output, "-m", model, *options, "--stride", 2, "--device", "cpu")
+    assert code == 0, text
+    found = {line.split("\t")[2] for line in output.read_text().splitlines()[1:]}
+    assert found == {"seizure", "quiet"}
+
+
 def test_annotate_writes_a_page(files, tmp_path):
     """The page holds the scores, the events and the versions."""
     page = tmp_path / "page.html"

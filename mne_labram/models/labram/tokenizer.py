@@ -64,7 +64,9 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
     embed_dim, num_layers, num_heads, decoder_layers, n_codes, code_dim : int | None
         Replace a number of the configuration.
     target : {"amplitude+phase", "amplitude+sincos", "log_amplitude"}
-        What is reconstructed; see :class:`mne_labram.nn.spectra.SpectralTarget`.
+        What is reconstructed; see :class:`mne_labram.nn.spectra.SpectralTarget`. The first is the official one; for
+        weights of one's own, above all from little data, ``"log_amplitude"`` is the one whose codes say most about the
+        spectrum.
     target_band : list of float
         Lowest and highest frequency of ``"log_amplitude"`` in Hz.
     spatial : {"names", "coordinates"}

@@ -397,8 +397,9 @@ def labram_annotate(
     Returns
     -------
     annotated : mne.io.Raw
-        A copy with the data as they were; existing annotations are kept, new ones carry the class name and, in
-        ``extras``, the ``confidence``.
+        A copy with the data as they were; existing annotations are kept, those of an earlier call too, and new ones
+        carry the class name and, in ``extras``, the ``confidence``: the mean probability within the event, which may
+        lie a little below the threshold, since an event lasts until the release level.
 
     Raises
     ------

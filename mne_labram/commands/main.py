@@ -62,6 +62,10 @@ def _sentence(error: BaseException) -> str:
 def _quiet(quiet: bool) -> None:
     import mne
 
+    # How torchaudio was made to import is for those who import it.
+    mne.set_log_level("error")
+    import braindecode  # noqa: F401
+
     mne.set_log_level("error" if quiet else "info")
 
 

@@ -4,7 +4,7 @@ Annotate a seizure in a recording
 
 A small LaBraM is trained on ictal and pre-ictal ten-second excerpts of six records of one patient (CHB-MIT, chb01:
 records 03, 04, 15, 18, 21, 26) and annotates two excerpts of a seventh record: ``chb01_16_seizure_full.edf``, a whole
-seizure, and ``chb01_16_preictal.edf``, ten seconds before it.
+seizure, and ``chb01_16_preictal.edf``, ten seconds that begin a minute before it.
 
 The recordings are bipolar, 23 channels at 256 Hz. LaBraM's official table has rows for only eight of them; the small
 model computes its spatial embedding from the positions of both electrodes of a channel and takes all.
@@ -14,8 +14,8 @@ excerpts are nearly decided by amplitude, which is why a line-length baseline st
 """
 
 # %%
-# The recordings are not part of the project; say where they are with ``MNE_LABRAM_SHARED``.
-# First, so that Braindecode imports beside a torchaudio that does not load.
+# mne_labram comes first, so that Braindecode imports beside a torchaudio that does not load. The recordings are not part
+# of the project; say where they are with ``MNE_LABRAM_SHARED``.
 from mne_labram import EEGEmbedding, LabramForClassification, SignalContract, annotate_events, check, labram_annotate  # isort: skip  # noqa: E501
 
 import os

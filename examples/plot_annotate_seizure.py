@@ -14,8 +14,8 @@ excerpts are nearly decided by amplitude, which is why a line-length baseline st
 """
 
 # %%
-# mne_labram comes first, so that Braindecode imports beside a torchaudio that does not load. The recordings are not part
-# of the project; say where they are with ``MNE_LABRAM_SHARED``.
+# mne_labram comes first, so that Braindecode imports beside a torchaudio that does not load. The recordings are not
+# part of the project; say where they are with ``MNE_LABRAM_SHARED``.
 from mne_labram import EEGEmbedding, LabramForClassification, SignalContract, annotate_events, check, labram_annotate  # isort: skip  # noqa: E501
 
 import os

@@ -30,7 +30,7 @@ def native_bf16(device: torch.device | str = "cpu") -> str | None:
     Notes
     -----
     Found by capability flags, not by timing, so that the same machine always gives the same numbers. Measured with
-    LaBraM base on an AMD EPYC with AVX512-BF16 (``mne-labram benchmark speed``): bf16 takes about half the time of
+    LaBraM base on an AMD EPYC with AVX512-BF16 (``mne-labram benchmark speed``): bf16 takes 0.6 of the time of
     float32.
     """
     device = torch.device(device)

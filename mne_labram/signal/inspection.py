@@ -298,12 +298,13 @@ def no_usable_second(report: ConformReport) -> str:
 
 
 def check_line_freq(line_freq: float | None) -> None:
-    """Raise for a line frequency that is none."""
+    """Raise for a line frequency in Hz that is no country's mains and not 0, which stands for no notch."""
     if line_freq is None:
         return
     if isinstance(line_freq, bool) or not isinstance(line_freq, (int, float, np.integer, np.floating)):
         raise TypeError(f"line_freq must be a number in Hz, got {type(line_freq).__name__}.")
-    if not (line_freq == 0 or 10 <= line_freq <= 100):
+    # Any other value would leave the hum where it is and cut something else.
+    if line_freq not in (0, 50, 60):
         raise ValueError(f"line_freq must be the mains frequency in Hz (50 or 60), or 0 for no notch, got {line_freq}.")
 
 

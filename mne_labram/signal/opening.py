@@ -85,7 +85,10 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
         except ContractError:
             raise
         except (*READING_ERRORS, MemoryError) as error:  # a damaged header may claim any size
-            raise ContractError(f"{path.name} cannot be read as an EEG recording ({reason_of(error)}).") from error
+            raise ContractError(
+                f"{path.name} cannot be read as an EEG recording ({reason_of(error)}); give a whole file, in a format "
+                "that mne.io.read_raw knows and under that format's own ending."
+            ) from error
     said = list(dict.fromkeys(" ".join(str(each.message).split()) for each in caught))
     if notes is not None:
         notes.extend(said)

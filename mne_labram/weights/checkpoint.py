@@ -135,7 +135,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, OSError, ValueError) as error:
-        hint = ""
+        hint = "; give a checkpoint written by mne_labram.save_checkpoint or mne-labram convert"
         if path.suffix.lower() in (".pth", ".pt", ".ckpt"):
             hint = "; an official checkpoint is first converted: mne-labram convert IN.pth OUT.safetensors"
         raise ValueError(f"{label} is no safetensors file, or it is damaged ({_first_line(error)}){hint}.") from None

@@ -178,7 +178,9 @@ def test_whatever_a_reader_raises_is_one_sentence(write_edf, monkeypatch, error)
 
     monkeypatch.setattr(mne.io, "read_raw", read_raw)
     fname = write_edf()
-    with pytest.raises(ContractError, match=r"made.edf cannot be read as an EEG recording \(.+\)\.$"):
+    with pytest.raises(
+        ContractError, match=r"made.edf cannot be read as an EEG recording \(.+\); give a whole file, .+\.$"
+    ):
         open_recording(fname)
     assert not check(fname, print_report=False).ok
 

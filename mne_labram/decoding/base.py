@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mne_labram.signal.contract import ContractError
 __all__ = ["EEGTransformer"]
 
 
-class EEGTransformer(TransformerMixin, BaseEstimator):
+class EEGTransformer(TransformerMixin, BaseEstimator, ABC):
     """Base of :class:`EEGEmbedding` and :class:`EEGTokenizer`: Raw, Epochs or arrays in, a 2-D array out.
 
     Nothing is learned: ``fit`` loads the model and checks that the data suit it.
@@ -118,14 +119,16 @@ class EEGTransformer(TransformerMixin, BaseEstimator):
     def _pooling(self) -> str:
         return "mean"
 
+    @abstractmethod
     def _by_channel(self) -> bool:
-        raise NotImplementedError
+        """Tell whether a feature belongs to one channel."""
 
     def _features(self, out: np.ndarray) -> np.ndarray:
         return out.reshape(len(out), -1)
 
+    @abstractmethod
     def _names(self, ch_names: list[str], shape: tuple[int, ...]) -> list[str]:
-        raise NotImplementedError
+        """Name the features of one window of this shape."""
 
     # -- shared -------------------------------------------------------------------------------------------------------
     def _source(self, X: Any, fitting: bool = False) -> WindowSource:

@@ -160,6 +160,7 @@ for kind in ("seizure_full", "preictal"):
         if seed == 0:
             plot_scores(scores, title=f"chb01_16_{kind}")
     windows, _, _ = annotated_windows(raw, "seizure", contract, window=2, stride=0.5, line_freq=60)
+    # Every second of these excerpts is usable, so no window was left out and they begin every half second.
     seconds = SecondAccumulator(int(np.ceil(raw.times[-1])), 1)
     seconds.add(0.5 * np.arange(len(windows)), 2.0, baseline.predict_proba(line_length(windows))[:, 1:])
     events = events_from_scores(seconds.average()[0], rules)

@@ -8,7 +8,7 @@ from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from .verbs import annotate_events, labram_annotate, labram_embed, labram_tokenize
-from .weights import load_checkpoint, save_checkpoint
+from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrained_card, save_checkpoint
 
 __all__ = [
     "LABRAM_CONTRACT",
@@ -25,8 +25,11 @@ __all__ = [
     "labram_annotate",
     "labram_embed",
     "labram_tokenize",
+    "list_pretrained",
     "load_checkpoint",
+    "load_pretrained",
     "pipe",
+    "pretrained_card",
     "save_checkpoint",
 ]
 

@@ -34,7 +34,7 @@ __all__ = ["annotate_events", "labram_annotate", "labram_embed", "labram_tokeniz
 @verbose
 def labram_embed(
     inst: Any,
-    model: Any,
+    model: Any = "labram-tiny",
     pooling: str = "mean",
     *,
     window: float | None = None,
@@ -56,8 +56,9 @@ def labram_embed(
     ----------
     inst : mne.io.Raw | mne.Epochs | mne.Evoked | str | Path
         The recording, in volts as MNE holds it, or a file.
-    model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file.
+    model : LabramForMaskedModeling | LabramForClassification | EEGClassifier | str | Path
+        The model, a fitted classifier around one, a checkpoint file, or a name of
+        :func:`mne_labram.list_pretrained`.
     pooling : {"mean", "cls", "channels", "tokens"}
         ``"mean"`` over all patch tokens, the ``"cls"`` token, the mean over time of each of the ``"channels"``, or
         all ``"tokens"``.
@@ -112,7 +113,7 @@ def labram_embed(
 @verbose
 def labram_tokenize(
     inst: Any,
-    model: Any,
+    model: Any = "labram-tokenizer-tiny",
     *,
     window: float | None = None,
     stride: float | None = None,
@@ -134,7 +135,7 @@ def labram_tokenize(
     inst : mne.io.Raw | mne.Epochs | mne.Evoked | str | Path
         The recording, in volts as MNE holds it, or a file.
     model : LabramTokenizer | str | Path
-        The tokenizer or a checkpoint file.
+        The tokenizer, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
     window, stride : float | None
         Window length and step in seconds for Raw; ``None``: the model's window, without overlap.
     channels : {"recording", "model"}
@@ -184,7 +185,7 @@ def labram_tokenize(
 @verbose
 def annotate_events(
     inst: Any,
-    model: Any,
+    model: Any = None,
     threshold: float = 0.5,
     *,
     release: float | None = None,
@@ -216,8 +217,8 @@ def annotate_events(
     inst : mne.io.Raw | str | Path
         The recording, in volts as MNE holds it, or a file.
     model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file. One output is the logit of the event; of
-        several, one is the background.
+        The model, a fitted classifier around it, or a checkpoint file; no classifier comes with the package. One
+        output is the logit of the event; of several, one is the background.
     threshold : float
         Probability at which an event begins.
     release : float | None
@@ -271,7 +272,10 @@ def annotate_events(
         If the recording cannot be made into what the model takes.
     TypeError
         If ``inst`` is not a Raw or a file of one.
+    ValueError
+        If no model is given.
     """
+    _need_classifier(model)
     parameters = EventParameters(threshold, release, smoothing, merge_gap, min_duration)
     module, known_names = resolve_model(model)
     if isinstance(module, NON_CLASSIFICATION_MODELS):
@@ -325,7 +329,7 @@ def annotate_events(
 @verbose
 def labram_annotate(
     inst: Any,
-    model: Any,
+    model: Any = None,
     threshold: float = 0.5,
     *,
     release: float | None = None,
@@ -354,7 +358,7 @@ def labram_annotate(
     inst : mne.io.Raw | str | Path
         The recording, in volts as MNE holds it, or a file. It is not modified.
     model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file.
+        The model, a fitted classifier around it, or a checkpoint file; no classifier comes with the package.
     threshold : float
         Probability at which an event begins.
     release : float | None
@@ -410,6 +414,7 @@ def labram_annotate(
     --------
     annotate_events : Returns the annotations and the scores instead.
     """
+    _need_classifier(model)
     raw = open_recording(inst)
     annotations, scores = annotate_events(
         raw,
@@ -445,6 +450,15 @@ def _probabilities(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         event = torch.sigmoid(logits)
         return torch.cat([1 - event, event], dim=1)
     return torch.softmax(logits, dim=1)
+
+
+def _need_classifier(model: Any) -> None:
+    """Say where a classifier comes from; a wrong one by default would be worse than none."""
+    if model is None:
+        raise ValueError(
+            "No seizure classifier comes with mne_labram yet; fine-tune one on labelled recordings with "
+            "mne_labram.finetuner(n_outputs=2) and pass it, or the path of a checkpoint, as model."
+        )
 
 
 def _class_names(names: list[str] | None, n_outputs: int) -> list[str]:

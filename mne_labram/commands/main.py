@@ -20,7 +20,8 @@ app = typer.Typer(
 )
 
 Input = Annotated[Path, typer.Argument(help="A recording: anything mne.io.read_raw reads, or *-epo.fif.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="A checkpoint (.safetensors) of mne-labram.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="A checkpoint (.safetensors) or a name of mne-labram info.")]
+Classifier = Annotated[str | None, typer.Option("--model", "-m", help="A checkpoint (.safetensors) of a classifier.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the numbers where the file's is wrong: V, mV, uV, nV.")]
 Match = Annotated[str, typer.Option(help="'name', or 'position' for electrodes with coordinates but foreign names.")]
 LineFreq = Annotated[float | None, typer.Option(help="Line frequency in Hz: 50 or 60.")]
@@ -89,7 +90,7 @@ def check(
 def annotate(
     recording: Input,
     output: Annotated[Path, typer.Argument(help="*-annot.fif, .tsv, .csv or .txt; *raw.fif holds the signal too.")],
-    model: Model,
+    model: Classifier = None,
     threshold: Annotated[float, typer.Option(help="Probability at which an event begins.")] = 0.5,
     smoothing: Annotated[float, typer.Option(help="Moving average of the scores in seconds.")] = 5.0,
     merge_gap: Annotated[float, typer.Option(help="Events closer than this are merged (s).")] = 10.0,
@@ -170,7 +171,7 @@ def annotate(
 def embed(
     recording: Input,
     output: Annotated[Path, typer.Argument(help=".npz: embedding, ch_names, and what was done to the signal.")],
-    model: Model,
+    model: Model = "labram-tiny",
     pooling: Annotated[str, typer.Option(help="mean, cls, channels or tokens.")] = "mean",
     window: Window = None,
     channels: Channels = "recording",
@@ -214,7 +215,7 @@ def embed(
 def tokenize(
     recording: Input,
     output: Annotated[Path, typer.Argument(help=".npz: codes, ch_names, and what was done to the signal.")],
-    model: Model,
+    model: Model = "labram-tokenizer-tiny",
     window: Window = None,
     channels: Channels = "recording",
     assume_unit: Unit = None,
@@ -279,17 +280,25 @@ def convert(
 
 @app.command()
 def info(
-    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint to describe; without one, versions.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="A checkpoint, or the name of weights that ship; without one, versions.")
+    ] = None,
 ) -> None:
-    """Describe a checkpoint, or print the versions that a bug report needs."""
+    """Describe a checkpoint or shipped weights; or print versions (for a bug report) and the names that ship."""
+    from mne_labram.weights import describe_checkpoint, list_pretrained, pretrained_card
+
     if checkpoint is None:
         from mne_labram.commands.system import system_lines
 
         typer.echo("\n".join(system_lines()))
+        typer.echo(f"{'Weights':<16}{', '.join(list_pretrained()) or 'none'}")
+        return
+    if checkpoint in list_pretrained() and not Path(checkpoint).is_file():
+        from mne_labram.weights.cards import card_page
+
+        typer.echo(card_page(pretrained_card(checkpoint)), nl=False)
         return
     import json
-
-    from mne_labram.weights import describe_checkpoint
 
     for key, value in describe_checkpoint(checkpoint).items():
         typer.echo(f"{key:<16}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")

@@ -14,9 +14,10 @@ class EEGEmbedding(EEGTransformer):
 
     Parameters
     ----------
-    model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file. A path keeps the estimator small to clone,
-        pickle and hash (MOABB names its results after the parameters).
+    model : LabramForMaskedModeling | LabramForClassification | EEGClassifier | str | Path
+        The model, a fitted classifier around one, a checkpoint file, or a name of
+        :func:`mne_labram.list_pretrained`. A path or a name keeps the estimator small to clone, pickle and hash (MOABB
+        names its results after the parameters).
     pooling : {"mean", "cls", "channels", "tokens"}
         ``"mean"`` or ``"cls"``: ``embed_dim`` features, whatever the montage. ``"channels"``: ``n_chans * embed_dim``,
         usually better for a linear classifier. ``"tokens"``: ``n_chans * n_patches * embed_dim``.
@@ -62,14 +63,14 @@ class EEGEmbedding(EEGTransformer):
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
-    >>> make_pipeline(EEGEmbedding("labram.safetensors"), LogisticRegression())  # doctest: +SKIP
+    >>> make_pipeline(EEGEmbedding("labram-tiny"), LogisticRegression())  # doctest: +SKIP
     """
 
     _kind = "embed"
 
     def __init__(
         self,
-        model: Any,
+        model: Any = "labram-tiny",
         pooling: str = "mean",
         *,
         channels: str = "recording",

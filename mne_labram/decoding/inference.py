@@ -26,8 +26,9 @@ def resolve_model(model: Any) -> tuple[nn.Module, list[str] | None]:
     Parameters
     ----------
     model : torch.nn.Module | EEGClassifier | str | Path
-        A module, a fitted skorch net (``EEGClassifier``), or the path of a checkpoint written by
-        :func:`mne_labram.save_checkpoint`.
+        A module, a fitted skorch net (``EEGClassifier``), the path of a checkpoint written by
+        :func:`mne_labram.save_checkpoint`, or the name of weights that come with the package
+        (:func:`mne_labram.list_pretrained`).
 
     Returns
     -------
@@ -40,14 +41,16 @@ def resolve_model(model: Any) -> tuple[nn.Module, list[str] | None]:
     ------
     TypeError
         If it is none of these.
+    FileNotFoundError
+        If there is no such file and no such name.
     ValueError
         If a skorch net has not been fitted.
     """
     class_names = None
     if isinstance(model, (str, Path)):
-        from mne_labram.weights import load_checkpoint
+        from mne_labram.weights import load_model
 
-        model = load_checkpoint(model)
+        model = load_model(model)
     if hasattr(model, "module") and hasattr(model, "initialize") and not isinstance(model, nn.Module):
         if not getattr(model, "initialized_", False):
             raise ValueError("The classifier has no weights yet; call fit (or initialize and load_params) first.")
@@ -58,8 +61,8 @@ def resolve_model(model: Any) -> tuple[nn.Module, list[str] | None]:
         model = model.module_
     if not isinstance(model, nn.Module) or not hasattr(model, "bind_channels"):
         raise TypeError(
-            "model must be one of mne_labram's models, a fitted EEGClassifier around one, or the path of a "
-            f"checkpoint; got {type(model).__name__}."
+            "model must be one of mne_labram's models, a fitted EEGClassifier around one, the path of a "
+            f"checkpoint or the name of pretrained weights; got {type(model).__name__}."
         )
     names = getattr(model, "class_names", None)
     return model, list(names) if names else class_names

@@ -17,7 +17,7 @@ class EEGTokenizer(EEGTransformer):
     Parameters
     ----------
     model : LabramTokenizer | str | Path
-        The tokenizer or a checkpoint file.
+        The tokenizer, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
     output : {"codes", "histogram"}
         ``"codes"``: one integer per channel and patch, channel after channel; ``X.reshape(-1, n_chans, n_patches)``
         gives them back as :func:`mne_labram.labram_tokenize` does. ``"histogram"``: how often each of the ``n_codes``
@@ -66,7 +66,7 @@ class EEGTokenizer(EEGTransformer):
 
     def __init__(
         self,
-        model: Any,
+        model: Any = "labram-tokenizer-tiny",
         output: str = "codes",
         *,
         channels: str = "recording",

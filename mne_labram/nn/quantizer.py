@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mne_labram.nn.distributed import broadcast, gather_rows, sum_over_processes
 from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.kmeans import code_sums, nearest_codes, perplexity, spherical_kmeans
 
@@ -77,8 +77,9 @@ class VectorQuantizer(nn.Module):
     2017, arXiv:1711.00937): latents and codes are scaled to unit length; the loss is ``commitment * mse(sg(c), z)``;
     a code that is hit moves to ``normalize(decay * c + (1 - decay) * normalize(mean(z)))``, one that is not stays.
 
-    Everything happens in float32, under autocast and in a model of half precision too. Under torch.distributed, counts
-    and sums are added over processes and initial codes are those of process 0, so that the codebooks stay the same.
+    Everything happens in float32, under autocast and in a model of half precision too. Under torch.distributed, k-means
+    and revival see the latents of all processes, in the order of the processes, and counts and sums are added over
+    them. So a batch moves the codebook in the same way, however many processes share its windows.
     """
 
     codebook: Tensor
@@ -191,11 +192,11 @@ class VectorQuantizer(nn.Module):
         if int(self.n_steps) <= self.warmup_steps:
             return False
         needed = _LATENTS_PER_CODE * self.n_codes
-        self._latents.append(latents.clone())
+        self._latents.append(gather_rows(latents).clone())
         # Old latents come from an encoder that has changed since: keep no more than are needed.
         while sum(map(len, self._latents[1:])) >= needed:
             del self._latents[0]
-        if _smallest(sum(map(len, self._latents)), latents.device) < needed:
+        if sum(map(len, self._latents)) < needed:
             return False
         centres, counts = spherical_kmeans(
             torch.cat(self._latents),
@@ -204,10 +205,10 @@ class VectorQuantizer(nn.Module):
             generator=self._generator(1),
         )
         self._latents = []
-        for buffer, value in ((self.codebook, centres), (self.cluster_size, counts)):
-            buffer.copy_(value)
-            if _distributed():
-                dist.broadcast(buffer, src=0)
+        # The same latents gave the same centres everywhere, but for the order in which processors add.
+        broadcast(centres, counts)
+        self.codebook.copy_(centres)
+        self.cluster_size.copy_(counts)
         self.steps_unused.zero_()
         self.initialized.fill_(True)
         return True
@@ -217,9 +218,7 @@ class VectorQuantizer(nn.Module):
         """Move codes towards the latents that they coded."""
         self.n_steps += 1
         counts, sums = code_sums(latents, codes, self.n_codes)
-        if _distributed():
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+        sum_over_processes(counts, sums)
         self.cluster_size.lerp_(counts, 1.0 - self.decay)
         moved = F.normalize(self.decay * self.codebook + (1.0 - self.decay) * F.normalize(sums, dim=1), dim=1)
         used = counts > 0
@@ -230,14 +229,35 @@ class VectorQuantizer(nn.Module):
 
     def _revive(self, latents: Tensor) -> None:
         """Put codes that nothing was nearest to for long onto latents of this batch."""
-        dead = torch.nonzero(self.steps_unused >= _DEAD_AFTER).flatten()[: len(latents)]
+        dead = torch.nonzero(self.steps_unused >= _DEAD_AFTER).flatten()
+        # The same in all processes, so all of them gather, or none does.
         if not len(dead):
             return
+        latents = gather_rows(latents)
+        dead = dead[: len(latents)]
         chosen = torch.randperm(len(latents), generator=self._generator(int(self.n_steps) + 1))[: len(dead)]
         self.codebook[dead] = latents[chosen.to(latents.device)]
         self.steps_unused[dead] = 0
-        if _distributed():
-            dist.broadcast(self.codebook, src=0)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Return what a resumed training needs beside the state dict: the latents collected for k-means so far.
+
+        Returns
+        -------
+        state : dict of str to Tensor
+            ``"latents.0"``, ``"latents.1"``, ..., in the order in which they came.
+        """
+        return {f"latents.{i}": latents for i, latents in enumerate(self._latents)}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`training_state` gave.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            Of a quantiser of the same size.
+        """
+        self._latents = [state[f"latents.{i}"].to(self.codebook.device).clone() for i in range(len(state))]
 
     def usage(self, codes: Tensor | None = None) -> dict[str, float]:
         """Summarise how much of the codebook is used.
@@ -271,17 +291,3 @@ class VectorQuantizer(nn.Module):
     def extra_repr(self) -> str:
         """Show the size."""
         return f"n_codes={self.n_codes}, dim={self.dim}"
-
-
-def _distributed() -> bool:
-    """Tell whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _smallest(n: int, device: torch.device) -> int:
-    """Smallest of a number over the processes that train together."""
-    if not _distributed():
-        return n
-    value = torch.tensor(n, device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MIN)
-    return int(value)

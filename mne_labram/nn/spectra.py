@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mne_labram.nn.distributed import several_processes, sum_over_processes
 from mne_labram.nn.full_precision import without_autocast
 
 __all__ = ["SPECTRAL_TARGETS", "LogSpectrum", "SpectralTarget", "band_bins", "typical_log_power"]
@@ -215,17 +216,21 @@ class SpectralTarget(nn.Module):
 
         Notes
         -----
-        A plain average over the first hundred batches, an exponential one with weight 0.01 from then on.
+        A plain average over the first hundred batches, an exponential one with weight 0.01 from then on. Under
+        torch.distributed, the batch is that of all processes together.
         """
         with without_autocast(patches.device):
             values = self._magnitudes(_transform(patches, full=self.kind == "amplitude+phase"))
             values = values.flatten(0, -2) if self.kind == "log_amplitude" else values.flatten()
-            if len(values) < 2:
-                return
-            std, mean = torch.std_mean(values, dim=0)
+            std, mean, n = _std_mean(values)
+        if n < 2:
+            return
         weight = max(1.0 / (1 + int(self.n_updates)), 0.01)
+        # First and second moments are averaged, not deviations: batches of different recordings differ in level, and
+        # that is part of the spread.
+        square = torch.lerp(self.std**2 + self.mean**2, (std**2 + mean**2).to(self.std.dtype), weight)
         self.mean.lerp_(mean.to(self.mean.dtype), weight)
-        self.std.lerp_(std.to(self.std.dtype).clamp_min(_MIN_STD), weight)
+        self.std.copy_((square - self.mean**2).clamp_min(_MIN_STD**2).sqrt())
         self.n_updates += 1
 
     @torch.no_grad()
@@ -283,6 +288,23 @@ class SpectralTarget(nn.Module):
             return torch.fft.ifft(torch.polar(magnitudes, phase), dim=-1).real
         phase = torch.atan2(parts["sine"].float(), parts["cosine"].float())
         return torch.fft.irfft(torch.polar(magnitudes, phase), n=self.patch_size, dim=-1)
+
+
+def _std_mean(values: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Unbiased standard deviation and mean over the rows of all processes, and how many rows there are."""
+    if not several_processes():
+        if len(values) < 2:
+            return values, values, len(values)
+        return *torch.std_mean(values, dim=0), len(values)
+    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    values = values.to(wide)
+    n = torch.tensor(float(len(values)), dtype=wide, device=values.device)
+    total = values.sum(dim=0)
+    sum_over_processes(n, total)
+    mean = total / n
+    squares = (values - mean).square().sum(dim=0)
+    sum_over_processes(squares)
+    return (squares / (n - 1).clamp_min(1)).sqrt(), mean, int(n)
 
 
 def _transform(patches: Tensor, *, full: bool) -> Tensor:

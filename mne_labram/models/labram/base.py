@@ -181,8 +181,9 @@ class LabramMixin:
         Returns
         -------
         contract : SignalContract
-            The official preparation, changed by the ``contract`` argument; scale, patch length, longest window,
-            vocabulary and montages are always the model's own.
+            The official preparation, changed by the ``contract`` argument; scale, patch length, longest window and
+            vocabulary are always the model's own, and so are the montages (those of its channels), but that a model
+            that knows channels by position takes those of the ``contract`` argument.
         """
         return replace(
             LABRAM_CONTRACT,
@@ -193,9 +194,15 @@ class LabramMixin:
                 "patch_samples": self.patch_size,
                 "max_patches": self.max_patches,
                 "vocabulary": "labram" if self.spatial == "names" else None,
-                "montages": self._montages,
+                "montages": self._accepted_montages(),
             },
         )
+
+    def _accepted_montages(self) -> tuple[str, ...]:
+        """What the bound names are; a model that knows channels by position may say that it was trained on more."""
+        if self.spatial == "coordinates" and "montages" in self._contract_fields:
+            return tuple(self._contract_fields["montages"])
+        return self._montages
 
     def bind_channels(self, ch_names: Sequence[str], positions: Any = None) -> Self:
         """Return this model for other channels.
@@ -388,5 +395,6 @@ def _contract_fields(contract: SignalContract | Mapping[str, Any] | None) -> dic
     unknown = sorted(set(given) - {field.name for field in fields(SignalContract)})
     if unknown:
         raise ValueError(f"Unknown fields in a signal contract: {', '.join(unknown)}.")
-    own = ("name", "l_freq", "h_freq", "notch", "reference")
-    return {name: value for name, value in given.items() if name in own}
+    own = ("name", "l_freq", "h_freq", "notch", "reference", "montages")
+    # Lists, as in JSON, so that what is recorded is what is read back.
+    return {name: list(value) if name == "montages" else value for name, value in given.items() if name in own}

@@ -29,14 +29,14 @@ def with_arrays(chs_info: Any) -> Any:
     return [{**ch, "loc": np.asarray(ch["loc"])} if isinstance(ch.get("loc"), list) else ch for ch in chs_info]
 
 
-def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None]:
+def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None, Any]:
     """Find the signal in what a data loader gives.
 
     Parameters
     ----------
     batch : Tensor | sequence | mapping
         The signal; a sequence that starts with it (Braindecode: ``(x, y, indices)``); or a mapping with ``"x"`` and
-        perhaps ``"ch_names"``.
+        perhaps ``"ch_names"`` and ``"positions"``.
 
     Returns
     -------
@@ -44,18 +44,20 @@ def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None]:
         Signal in microvolts.
     ch_names : list of str | None
         Channels of this batch, if it says so.
+    positions : array-like, shape (n_chans, 3) or (n_chans, 6) | None
+        Their positions in metres, where the names do not tell.
 
     Raises
     ------
     TypeError
         If there is no tensor in the batch.
     """
-    ch_names = None
+    ch_names = positions = None
     if isinstance(batch, Mapping):
-        ch_names = batch.get("ch_names")
+        ch_names, positions = batch.get("ch_names"), batch.get("positions")
         batch = batch.get("x")
     elif isinstance(batch, Sequence) and len(batch):
         batch = batch[0]
     if not isinstance(batch, Tensor):
         raise TypeError(f"A batch must be or hold a tensor of signals, got {type(batch).__name__}.")
-    return batch, None if ch_names is None else list(ch_names)
+    return batch, None if ch_names is None else list(ch_names), positions

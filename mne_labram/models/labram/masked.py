@@ -295,7 +295,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         ----------
         batch : Tensor | sequence | mapping
             Signal in microvolts, shape (batch, n_chans, n_times); or a sequence that starts with it; or a mapping with
-            ``"x"`` and, if the batch has other channels than the model, ``"ch_names"``.
+            ``"x"`` and, if the batch has other channels than the model, ``"ch_names"`` and, where the names do not
+            tell where they are, ``"positions"``.
         tokenizer : LabramTokenizer | None
             Gives the labels; ``None``: the one given at construction.
         mask : Tensor of bool, shape (batch, n_chans * n_patches) or (batch, n_chans, n_patches) | None
@@ -319,8 +320,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
             self.set_tokenizer(tokenizer)
         if not self._tokenizer:
             raise ValueError("Masked modelling needs a tokenizer: give it at construction or to training_step.")
-        x, ch_names = batch_signal(batch)
-        model = self if ch_names is None else self.bind_channels(ch_names)
+        x, ch_names, positions = batch_signal(batch)
+        model = self if ch_names is None else self.bind_channels(ch_names, positions=positions)
         x = model._checked(x)
         labels = model._labels(x)
         if mask is None:
@@ -354,7 +355,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         """Codes of the patches, shape (batch, n_tokens)."""
         tokenizer = self._tokenizer[0]
         if tokenizer.ch_names != self.ch_names:
-            tokenizer = tokenizer.bind_channels(self.ch_names)
+            positions = self._braindecode_init_kwargs["ch_positions"]
+            tokenizer = tokenizer.bind_channels(self.ch_names, positions=positions)
         return tokenizer.to(x.device).encode(x).flatten(1)
 
     def reset_head(self, n_outputs: int) -> None:

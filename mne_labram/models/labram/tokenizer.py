@@ -389,7 +389,8 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         ----------
         batch : Tensor | sequence | mapping
             Signal in microvolts, shape (batch, n_chans, n_times); or a sequence that starts with it; or a mapping with
-            ``"x"`` and, if the batch has other channels than the model, ``"ch_names"``.
+            ``"x"`` and, if the batch has other channels than the model, ``"ch_names"`` and, where the names do not
+            tell where they are, ``"positions"``.
 
         Returns
         -------
@@ -403,8 +404,8 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         ValueError
             If the batch does not fit the model.
         """
-        x, ch_names = batch_signal(batch)
-        model = self if ch_names is None else self.bind_channels(ch_names)
+        x, ch_names, positions = batch_signal(batch)
+        model = self if ch_names is None else self.bind_channels(ch_names, positions=positions)
         x = model._checked(x)
         patches = x.detach().unflatten(2, (-1, self.patch_size))
         if self.training:

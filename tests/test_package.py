@@ -29,7 +29,8 @@ FLOORS = {
     "_compat": ({"mne"}, set()),
     "_files": (set(), set()),
     "pipe": ({"mne"}, set()),
-    "signal": ({"numpy", "scipy", "mne"}, set()),
+    # joblib and mne_bids where recordings are many: both are imported when they are needed.
+    "signal": ({"numpy", "scipy", "mne", "joblib", "mne_bids"}, {"_files"}),
     "nn": ({"torch"}, set()),
     "models": (
         {"numpy", "torch", "braindecode", "mne"},

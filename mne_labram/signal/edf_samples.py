@@ -1,0 +1,221 @@
+"""Samples of an EDF or BDF file, read with one system call and scaled as MNE scales them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mne_labram.signal.contract import ContractError
+from mne_labram.signal.edf import MNE_UNITS, EdfHeader
+from mne_labram.signal.open_files import OpenFiles
+
+__all__ = ["EdfSamples", "edf_samples"]
+
+_ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+#: What MNE takes for stimulus channels (``stim_channel="auto"`` of :func:`mne.io.read_raw_edf`), in lower case.
+_STIMULUS = ("status", "trigger")
+
+
+@dataclass(frozen=True)
+class EdfSamples:
+    """The signals of an EDF or BDF file that share one sampling rate. Made by :func:`edf_samples`.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    ch_names : tuple of str
+        Names as MNE gives them.
+    sfreq : float
+        Sampling rate in Hz.
+    n_times : int
+        Samples in whole data records.
+    left_out : tuple of str
+        Labels of signals with another sampling rate.
+    data_offset, record_bytes, sample_bytes, per_record : int
+        Bytes before the first data record, of one record, of one sample; samples of one signal in a record.
+    columns : ndarray of int, shape (n_chans,)
+        Where in a record each signal begins, in samples.
+    gain, offset : ndarray of float64, shape (n_chans,)
+        Microvolts are ``gain * digital + offset``.
+    rounding : ndarray of float64, shape (n_chans,)
+        Largest error of the samples in microvolts: two roundings of float32 at the largest value there can be.
+    """
+
+    path: Path
+    ch_names: tuple[str, ...]
+    sfreq: float
+    n_times: int
+    left_out: tuple[str, ...]
+    data_offset: int
+    record_bytes: int
+    sample_bytes: int
+    per_record: int
+    columns: np.ndarray
+    gain: np.ndarray
+    offset: np.ndarray
+    rounding: np.ndarray
+
+    def read(self, files: OpenFiles, start: int, n_times: int, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Read a piece.
+
+        Parameters
+        ----------
+        files : OpenFiles
+            Reads the bytes.
+        start, n_times : int
+            First sample and number of samples; they must lie within the file.
+        rows : sequence of int | None
+            Channels wanted, in that order; ``None``: all.
+
+        Returns
+        -------
+        x : ndarray of float32, shape (n_chans, n_times)
+            Microvolts.
+
+        Raises
+        ------
+        ContractError
+            If the file has changed or is gone.
+        """
+        n = self.per_record
+        first, last = start // n, -(-(start + n_times) // n)
+        content = files.read(
+            self.path, self.data_offset + first * self.record_bytes, (last - first) * self.record_bytes
+        )
+        records = _integers(content, self.sample_bytes).reshape(last - first, -1)
+        wanted = range(len(self.columns)) if rows is None else rows
+        out = np.empty((len(wanted), n_times), dtype=np.float32)
+        # Digital values of 16 bits are exact in float32; those of 24 bits are scaled before they are rounded.
+        kind = np.float32 if self.sample_bytes == 2 else np.float64
+        gain, offset = self.gain.astype(kind), self.offset.astype(kind)
+        skip = start - first * n
+        for low, high, channels in _runs(self.columns, wanted, n):
+            column = self.columns[channels.start]
+            block = records[:, column : column + len(channels) * n].reshape(last - first, len(channels), n)
+            a, b = gain[channels.start : channels.stop, None], offset[channels.start : channels.stop, None]
+            _scale(block, skip, out[low:high], a, b)
+        return out
+
+
+def _integers(content: bytes, sample_bytes: int) -> np.ndarray:
+    if sample_bytes == 2:
+        return np.frombuffer(content, dtype="<i2")
+    padded = np.zeros((len(content) // 3, 4), dtype=np.uint8)
+    # In the three high bytes, so that shifting right extends the sign.
+    padded[:, 1:] = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3)
+    return padded.view("<i4")[:, 0] >> 8
+
+
+def _runs(columns: np.ndarray, wanted: Sequence[int], n: int) -> list[tuple[int, int, range]]:
+    """Group channels that follow each other in a record: rows of the output from and to, channels."""
+    wanted = list(wanted)
+    runs, low = [], 0
+    for high in range(1, len(wanted) + 1):
+        joined = (
+            high < len(wanted)
+            and wanted[high] == wanted[high - 1] + 1
+            and columns[wanted[high]] == columns[wanted[high - 1]] + n
+        )
+        if not joined:
+            runs.append((low, high, range(wanted[low], wanted[high - 1] + 1)))
+            low = high
+    return runs
+
+
+def _scale(block: np.ndarray, skip: int, out: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> None:
+    """Scale records ``(n_records, n_chans, per_record)`` from sample ``skip`` on into ``(n_chans, n_times)``."""
+    n_chans, n_times = out.shape
+    per_record = block.shape[2]
+    head = min(per_record - skip, n_times) if skip else 0
+    whole = (n_times - head) // per_record
+    tail = n_times - head - whole * per_record
+    first = int(bool(skip))
+    if head:
+        np.multiply(block[0, :, skip : skip + head], gain, out=out[:, :head], casting="unsafe")
+    if whole:
+        middle = out[:, head : head + whole * per_record].reshape(n_chans, whole, per_record)
+        records = block[first : first + whole].transpose(1, 0, 2)
+        np.multiply(records, gain[:, None], out=middle, casting="unsafe")
+    if tail:
+        np.multiply(block[-1, :, :tail], gain, out=out[:, n_times - tail :], casting="unsafe")
+    np.add(out, offset, out=out, casting="unsafe")
+
+
+def edf_samples(header: EdfHeader) -> EdfSamples:
+    """Work out where the samples of an EDF or BDF file are, from its header alone.
+
+    Parameters
+    ----------
+    header : EdfHeader
+        Header of the file.
+
+    Returns
+    -------
+    samples : EdfSamples
+        The signals at the rate that most of them have (of two such rates the higher one), without annotations and
+        stimulus channels.
+
+    Raises
+    ------
+    ContractError
+        If there are no samples, or their calibration makes no sense.
+
+    Notes
+    -----
+    Scaling follows :mod:`mne.io.edf.edf`: ``gain = (physical_max - physical_min) / (digital_max - digital_min)``,
+    ``offset = physical_min - digital_min * gain``, times 1, 1e-3 or 1e-6 for V, mV or µV, and 1 for any dimension that
+    MNE does not know. MNE numbers labels that occur twice ``-0``, ``-1`` ...
+    """
+    path = header.path
+    signals = [
+        i
+        for i, label in enumerate(header.labels)
+        if label not in _ANNOTATIONS and label.lower() not in _STIMULUS and header.n_samples[i]
+    ]
+    if not (signals and header.n_records):
+        raise ContractError(f"{path.name} holds no samples; get it again.")
+    if not header.record_seconds:
+        raise ContractError(f"{path.name} does not say how long its data records are; export it again.")
+    counts = Counter(header.n_samples[i] for i in signals)
+    per_record = max(counts, key=lambda rate: (counts[rate], rate))
+    kept = [i for i in signals if header.n_samples[i] == per_record]
+    low, high = (np.array([values[i] for i in kept]) for values in (header.digital_min, header.digital_max))
+    physical_low = np.array([header.physical_min[i] for i in kept])
+    physical_high = np.array([header.physical_max[i] for i in kept])
+    if (high == low).any() or not np.isfinite([low, high, physical_low, physical_high]).all():
+        raise ContractError(f"{path.name} gives no calibration for some of its signals; export it again.")
+    gain = (physical_high - physical_low) / (high - low)
+    unit = np.array([MNE_UNITS.get(header.units[i], 1.0) for i in kept]) * 1e6
+    largest = np.abs(gain) * np.maximum(np.abs(low), np.abs(high)) + np.abs(physical_low - low * gain)
+    starts = np.concatenate([[0], np.cumsum(header.n_samples)])
+    return EdfSamples(
+        path=path,
+        ch_names=tuple(_names(header, kept)),
+        sfreq=per_record / header.record_seconds,
+        n_times=header.n_records * per_record,
+        left_out=tuple(header.labels[i] for i in signals if i not in kept),
+        data_offset=header.data_offset,
+        record_bytes=header.record_bytes,
+        sample_bytes=header.sample_bytes,
+        per_record=per_record,
+        columns=starts[kept],
+        gain=gain * unit,
+        offset=(physical_low - low * gain) * unit,
+        rounding=2 * np.finfo(np.float32).eps * largest * unit,
+    )
+
+
+def _names(header: EdfHeader, kept: Sequence[int]) -> list[str]:
+    counts = Counter(header.labels)
+    seen: Counter[str] = Counter()
+    names = []
+    for i, label in enumerate(header.labels):
+        if i in kept:
+            names.append(f"{label}-{seen[label]}" if counts[label] > 1 else label)
+        seen[label] += 1
+    return names

@@ -112,11 +112,12 @@ class SelfAttention(nn.Module):
             Tokens.
         """
         batch, n_tokens, _ = x.shape
-        bias = None
-        if self.q_bias is not None:
-            bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, bias).view(batch, n_tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.unbind(2)
+        if self.q_bias is None:
+            # The module is called, and not its weight taken, so that an adapter around it (LoRA) takes part.
+            qkv = self.qkv(x)
+        else:
+            qkv = F.linear(x, self.qkv.weight, torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias)))
+        q, k, v = qkv.view(batch, n_tokens, 3, self.num_heads, self.head_dim).unbind(2)
         if self.q_norm is not None:
             # Under autocast a LayerNorm returns float32, but the three must be of one type.
             q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.template import canonical_electrode, montage_in_head_frame, template_positions
@@ -171,5 +171,5 @@ def align_to_template(positions: np.ndarray) -> np.ndarray:
             "in the head frame; set a montage in the right unit or remove it with raw.set_montage(None)."
         )
     # Sensors on the cheeks and the neck lie off the template's surface, so large misfits count less.
-    fitted = least_squares(_misfit, np.zeros(4), args=(positions[valid] - centre,), loss="soft_l1").x
+    fitted = scipy.optimize.least_squares(_misfit, np.zeros(4), args=(positions[valid] - centre,), loss="soft_l1").x
     return np.exp(fitted[0]) * (positions - centre) + fitted[1:] + centre

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import firwin, kaiserord, oaconvolve, upfirdn
+import scipy  # its modules are loaded when they are used: they are half of what this package imports
 
 __all__ = ["FilterChain", "design_chain"]
 
@@ -54,7 +54,7 @@ def _high_pass(l_freq: float, sfreq: float) -> np.ndarray:
     """
     transition = min(max(0.25 * l_freq, 2.0), l_freq)
     n_taps = int(np.ceil(3.3 / transition * sfreq / 2)) * 2 + 1
-    low = firwin(n_taps, l_freq - transition / 2, window="hamming", fs=sfreq)
+    low = scipy.signal.firwin(n_taps, l_freq - transition / 2, window="hamming", fs=sfreq)
     taps = -low / low.sum()
     taps[n_taps // 2] += 1.0
     # What rounding leaves of the sum goes to the middle tap: 10-100 mV offsets must vanish.
@@ -69,15 +69,15 @@ def _notch(freqs: Sequence[float], sfreq: float) -> np.ndarray:
     for freq in freqs:
         half = freq / 400 + 0.25
         edges += [freq - half, min(freq + half, sfreq / 2 * (1 - 1e-9))]
-    return firwin(n_taps, edges, window="hamming", pass_zero=True, fs=sfreq)
+    return scipy.signal.firwin(n_taps, edges, window="hamming", pass_zero=True, fs=sfreq)
 
 
 def _low_pass(pass_edge: float, stop_edge: float, sfreq_in: float, up: int) -> np.ndarray:
     """Return the polyphase low-pass at ``up * sfreq_in`` (Kaiser window; every branch sums to one)."""
     rate = up * sfreq_in
-    n_taps, beta = kaiserord(STOP_BAND_DB, (stop_edge - pass_edge) / (rate / 2))
+    n_taps, beta = scipy.signal.kaiserord(STOP_BAND_DB, (stop_edge - pass_edge) / (rate / 2))
     n_taps = n_taps // 2 * 2 + 1
-    taps = firwin(n_taps, (pass_edge + stop_edge) / 2, window=("kaiser", beta), fs=rate) * up
+    taps = scipy.signal.firwin(n_taps, (pass_edge + stop_edge) / 2, window=("kaiser", beta), fs=rate) * up
     # Branches that differ in their sum turn a slow drift into images at multiples of the source rate, which fold back
     # into the band. Mirrored branches have equal sums, so the filter stays symmetric.
     phase = (np.arange(n_taps) - n_taps // 2) % up
@@ -162,7 +162,7 @@ class FilterChain:
         zeros = (offset * self.up - half) % self.down
         taps = np.concatenate([np.zeros(zeros), self.low_pass])
         first = start + (half + zeros - offset * self.up) // self.down
-        return upfirdn(taps, x, self.up, self.down, axis=-1)[..., first : first + stop - start]
+        return scipy.signal.upfirdn(taps, x, self.up, self.down, axis=-1)[..., first : first + stop - start]
 
     # -- both stages ---------------------------------------------------------------------------------------------
     def stream(
@@ -201,7 +201,10 @@ class FilterChain:
             fresh = self._first_stage(read, n_in, grid, new_first, last + half)
             signal = fresh if tail is None else np.concatenate([tail, fresh], axis=-1)
             tail = signal[..., signal.shape[-1] - 2 * half :].copy() if last < stop else None
-            yield first, signal if self.fir is None else oaconvolve(signal, self.fir[None], mode="valid", axes=-1)
+            yield (
+                first,
+                signal if self.fir is None else scipy.signal.oaconvolve(signal, self.fir[None], mode="valid", axes=-1),
+            )
 
     def _first_stage(self, read: Reader, n_in: int, grid: int, start: int, stop: int) -> np.ndarray:
         pieces = []

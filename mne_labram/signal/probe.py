@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import welch
+import scipy
 
 from mne_labram.signal.quality import QualityThresholds, SecondQuality
 from mne_labram.signal.units import typical_amplitude
@@ -113,7 +113,7 @@ def detect_line_freq(segments: list[np.ndarray], sfreq: float) -> float | None:
     length = int(min(min(segment.shape[1] for segment in usable), round(2 * sfreq)))
     power = 0.0
     for segment in usable:
-        freqs, density = welch(segment, sfreq, nperseg=length, detrend="linear", axis=-1)
+        freqs, density = scipy.signal.welch(segment, sfreq, nperseg=length, detrend="linear", axis=-1)
         power = power + density
     best = None, 0.0
     for line in (50.0, 60.0):

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mne_labram.commands.pretrain import pretrain
+
 __all__ = ["app", "run"]
 
 app = typer.Typer(
@@ -315,6 +317,8 @@ def demo(
 
     run_demo(folder, seed=seed, epochs=epochs)
 
+
+app.command()(pretrain)
 
 benchmark = typer.Typer(help="Tables of speed, each with ratios against a peer in the same run.", no_args_is_help=True)
 app.add_typer(benchmark, name="benchmark")

@@ -81,8 +81,8 @@ class WindowBatches:
     store : ConformedStore
         The recordings, or anything with ``contract``, ``recordings``, ``windows()`` and ``read()`` like it.
     lengths : sequence of float | None
-        Window lengths in seconds. Every stretch of signal is cut into windows of each length. ``None``: 4 s, or as
-        ``tokens_per_window`` says.
+        Window lengths in seconds. Every stretch of signal is cut into windows of each length; a recording (or epoch)
+        that is shorter gives windows of all the whole patches it has. ``None``: 4 s, or as ``tokens_per_window`` says.
     tokens_per_window : int | None
         Instead of ``lengths``: each recording gets windows of so many tokens (channels times patches), in whole
         patches, between one and the longest that the contract allows. Jiang et al. (2024), appendix D, take 256.
@@ -156,21 +156,26 @@ class WindowBatches:
         self._weights = _checked_weights(weights, store)
         contract = store.contract
         self._patch, self._sfreq = contract.patch_samples, contract.sfreq
-        if tokens_per_window is None:
-            wanted = {n_samples(seconds, self._sfreq, "lengths"): None for seconds in lengths or (4.0,)}
-        else:
-            wanted = {}
-            for i, recording in enumerate(store.recordings):
-                patches = min(contract.max_patches, max(1, tokens_per_window // len(recording.ch_names)))
-                wanted.setdefault(patches * self._patch, []).append(i)
+        asked = [n_samples(seconds, self._sfreq, "lengths") for seconds in lengths or (4.0,)]
+        for n_times in asked:
+            self._check_length(n_times)
+        wanted: dict[int, set[int]] = {}
+        for i, recording in enumerate(store.recordings):
+            own = asked
+            if tokens_per_window is not None:
+                own = [min(contract.max_patches, max(1, tokens_per_window // len(recording.ch_names))) * self._patch]
+            # Whole patches of the longest stretch without a gap: all there is of a short recording.
+            longest = max((stop - first for first, stop in recording.segments), default=0) // self._patch * self._patch
+            for n_times in own:
+                if longest:
+                    wanted.setdefault(min(n_times, longest), set()).add(i)
         self._buckets: list[_Bucket] = []
         for n_times, files in sorted(wanted.items()):
-            self._check_length(n_times)
-            self._add_buckets(n_times, stride, files)
+            self._add_buckets(n_times, stride, sorted(files))
         if not self._buckets:
             raise ValueError(
-                f"No window of {', '.join(f'{n / self._sfreq:g}' for n in sorted(wanted))} s fits into the "
-                f"{len(store.recordings)} recording(s); take shorter windows or other recordings."
+                f"No window fits into the usable signal of the {len(store.recordings)} recording(s); take shorter "
+                "windows or other recordings."
             )
 
     def _check_length(self, n_times: int) -> None:
@@ -182,15 +187,14 @@ class WindowBatches:
                 f"got {n_times / self._sfreq:g} s."
             )
 
-    def _add_buckets(self, n_times: int, stride: float | None, files: list[int] | None) -> None:
+    def _add_buckets(self, n_times: int, stride: float | None, files: list[int]) -> None:
         """Sort the windows of one length by montage."""
         seconds = n_times / self._sfreq
         table = self.store.windows(seconds, stride=stride)
         step = n_times if stride is None else n_samples(stride, self._sfreq, "stride")
         file, start = np.asarray(table.file), np.asarray(table.start)
-        if files is not None:
-            kept = np.isin(file, files)
-            file, start = file[kept], start[kept]
+        kept = np.isin(file, files)
+        file, start = file[kept], start[kept]
         if not len(file):
             return
         recordings = self.store.recordings

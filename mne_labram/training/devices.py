@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agree",
     "compiled_blocks",
+    "first_process_first",
     "make_accelerator",
     "on_device",
     "own_random_state",
@@ -87,6 +88,21 @@ def make_accelerator(settings: TrainingSettings, device: str | None = None) -> A
             "ACCELERATE_USE_CPU=true and use accelerate launch --multi_gpu."
         )
     return accelerator
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Let the other processes wait until the first one is through, so that files are made once.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield
 
 
 def agree(value: int, device: torch.device) -> int:

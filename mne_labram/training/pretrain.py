@@ -76,6 +76,8 @@ class Pretraining:
         The last row of ``epochs.csv``.
     weights : Path | None
         ``final.safetensors``; ``None`` for a model that is none of ours.
+    is_main : bool
+        Whether this process wrote the files; one does.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class Pretraining:
     finished: bool
     metrics: dict[str, float]
     weights: Path | None
+    is_main: bool = True
 
 
 class _Step(nn.Module):
@@ -475,7 +478,7 @@ class _Trainer:
             self.metrics = {**self.metrics, **self.epoch_means.values(), "epoch": self.epoch + 1, "step": self.step}
         weights = self._write_weights("final.safetensors", self.metrics)
         logger.info(f"{'Done' if finished else 'The time is up'} after step {self.step} of {self.total}.")
-        return Pretraining(self.folder, self.step, finished, dict(self.metrics), weights)
+        return Pretraining(self.folder, self.step, finished, dict(self.metrics), weights, self.is_main)
 
     def _write_weights(self, name: str, metrics: Mapping[str, float]) -> Path | None:
         """Write the weights alone, for use."""
@@ -492,7 +495,7 @@ class _Trainer:
                 "steps": self.step,
                 "finished": self.step >= self.total,
                 "n_processes": self.accelerator.num_processes,
-                "command": shlex.join(sys.argv),
+                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "config": self.config,
                 "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
                 **self.card,

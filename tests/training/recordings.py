@@ -65,7 +65,7 @@ class MemoryStore:
 
     def read(self, file: int, start: int, n_times: int) -> np.ndarray:
         self.n_read += 1
-        assert 0 <= start and start + n_times <= self.recordings[file].n_times
+        assert 0 <= start <= start + n_times <= self.recordings[file].n_times
         return self._signals[file][:, start : start + n_times]
 
 
@@ -83,7 +83,7 @@ def small_store(seed: int = 0) -> MemoryStore:
 
 
 def small_tokenizer(**options) -> LabramTokenizer:
-    """A tokenizer of 2 + 1 blocks with 32 codes, which k-means finds in the second or third step."""
+    """Make a tokenizer of 2 + 1 blocks with 32 codes, which k-means finds in the second or third step."""
     return LabramTokenizer(
         **{
             "ch_names": list(THREE),

@@ -1,0 +1,249 @@
+"""Recipes: all numbers of a pre-training in one TOML file."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mne_labram.models.labram import LabramForMaskedModeling, LabramTokenizer
+from mne_labram.signal.contract import SignalContract
+from mne_labram.training.augment import Augmentation
+from mne_labram.training.settings import TrainingSettings, unknown_key
+
+__all__ = ["KINDS", "Recipe", "load_recipe", "recipe_names"]
+
+#: What is pre-trained, and the class of each.
+KINDS: dict[str, type[nn.Module]] = {"tokenizer": LabramTokenizer, "masked": LabramForMaskedModeling}
+
+# The channels that a fresh model is bound to: a checkpoint has to name some.
+_CH_NAMES = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
+# Arguments of a model that a recipe does not give: the channels come from the recordings, the signal from [signal].
+_NOT_OF_A_RECIPE = {"self", "n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions"}
+_TABLES = ("model", "signal", "data", "windows", "training", "augment")
+_OPTIONS = ("kind", "description", "tokenizer", "seed", *_TABLES)
+_CONTRACT = ("name", "l_freq", "h_freq", "notch", "reference")
+_CONFORM = ("match", "assume_unit", "line_freq", "gaps")
+_DATA = ("folders", "exclude_subjects", "validation_subjects", "exclude_files", "validation_files", "weights")
+_WINDOWS = ("lengths", "tokens_per_window", "batch_size", "tokens_per_batch", "stride", "shift")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    kind : {"tokenizer", "masked"}
+        What is trained.
+    model : dict
+        Arguments of the class.
+    signal : dict
+        Fields of the contract (``name``, ``l_freq``, ``h_freq``, ``notch``, ``reference``) and arguments of
+        :meth:`mne_labram.signal.store.RecordingStore.conform` (``match``, ``assume_unit``, ``line_freq``, ``gaps``).
+    data : dict
+        ``folders``; ``exclude_subjects``, ``validation_subjects`` (``"S001"`` or ``"dataset/S001"``),
+        ``exclude_files``, ``validation_files`` (patterns such as ``"*R08.edf"``); ``weights`` of data sets.
+    windows : dict
+        Arguments of :class:`mne_labram.training.batches.WindowBatches`: ``lengths`` or ``tokens_per_window``,
+        ``batch_size`` or ``tokens_per_batch``, ``stride``, ``shift``.
+    training : TrainingSettings
+        The numbers of the training.
+    augment : Augmentation | None
+        How batches are varied.
+    tokenizer : str | None
+        For ``"masked"``: the checkpoint that gives the labels, a file or the name of one that ships.
+    seed : int
+        Of everything.
+    description : str
+        What it is for.
+    """
+
+    name: str
+    kind: str
+    model: dict[str, Any] = field(default_factory=dict)
+    signal: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    windows: dict[str, Any] = field(default_factory=dict)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    augment: Augmentation | None = None
+    tokenizer: str | None = None
+    seed: int = 0
+    description: str = ""
+
+    def contract_fields(self) -> dict[str, Any]:
+        """Return what the recipe says of the signal contract."""
+        return {name: value for name, value in self.signal.items() if name in _CONTRACT}
+
+    def conform_options(self) -> dict[str, Any]:
+        """Return what the recipe says of how recordings are made into what the contract asks."""
+        return {name: value for name, value in self.signal.items() if name in _CONFORM}
+
+    def build_model(self, tokenizer: nn.Module | None = None) -> nn.Module:
+        """Build the model with fresh weights, drawn from torch's global generator.
+
+        Parameters
+        ----------
+        tokenizer : LabramTokenizer | None
+            For ``"masked"``: what gives the labels.
+
+        Returns
+        -------
+        model : LabramTokenizer | LabramForMaskedModeling
+            Bound to the 19 electrodes of the 10-20 system, unless ``[model]`` has ``ch_names``.
+
+        Raises
+        ------
+        ValueError
+            If the arguments make no model, or the tokenizer was trained on another kind of signal.
+        """
+        arguments = {"ch_names": list(_CH_NAMES), **self.model}
+        if self.contract_fields():
+            arguments["contract"] = self.contract_fields()
+        if self.kind == "tokenizer":
+            # A seed of its own is for those who train one recipe with several codebooks.
+            return LabramTokenizer(**{"seed": self.seed, **arguments})
+        if tokenizer is None:
+            raise ValueError(f"The recipe {self.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
+        model = LabramForMaskedModeling(**arguments, tokenizer=tokenizer)
+        ours, theirs = model.contract, tokenizer.contract
+        different = [name for name in ("l_freq", "h_freq", "notch", "reference") if _differ(ours, theirs, name)]
+        if different:
+            raise ValueError(
+                f"The tokenizer was trained on another signal: {', '.join(different)} of its contract differ from "
+                f"[signal] in the recipe {self.name}; make them the same."
+            )
+        return model
+
+
+def _differ(one: SignalContract, two: SignalContract, name: str) -> bool:
+    return getattr(one, name) != getattr(two, name)
+
+
+def recipe_names(kind: str | None = None) -> list[str]:
+    """List the recipes that ship.
+
+    Parameters
+    ----------
+    kind : {"tokenizer", "masked"} | None
+        Only those of one kind.
+
+    Returns
+    -------
+    names : list of str
+        ``"base-tokenizer"``, ``"base-masked"``, ...
+    """
+    names = [path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")]
+    return sorted(name for name in names if kind is None or name.endswith(f"-{kind}"))
+
+
+def _folder() -> Any:
+    return resources.files("mne_labram.training") / "recipes"
+
+
+def load_recipe(config: str | Path, kind: str | None = None, *, seed: int | None = None) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    config : path-like
+        A TOML file, or the name of a recipe that ships: ``"base-tokenizer"``, or ``"base"`` with ``kind``.
+    kind : {"tokenizer", "masked"} | None
+        What it must be for.
+    seed : int | None
+        Instead of the recipe's.
+
+    Returns
+    -------
+    recipe : Recipe
+        The recipe.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither such a file nor such a recipe.
+    ValueError
+        If a table or key is unknown, a value makes no sense, or it is no TOML. One sentence, with the nearest key
+        that there is.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"A recipe is for one of {', '.join(KINDS)}, got {kind!r}.")
+    name, text = _read(config, kind)
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name} is no TOML: {error}.") from None
+    return _parse(name, found, kind, seed)
+
+
+def _read(config: str | Path, kind: str | None) -> tuple[str, str]:
+    """Return name and text of a recipe that ships, or of a file."""
+    path = Path(config).expanduser()
+    for name in (str(config), f"{config}-{kind}"):
+        if name in recipe_names():
+            return name, (_folder() / f"{name}.toml").read_text(encoding="utf8")
+    if not path.is_file():
+        short = [name.removesuffix(f"-{kind}") for name in recipe_names(kind)]
+        raise FileNotFoundError(f"There is no file {str(config)!r}; the recipes that ship are {', '.join(short)}.")
+    return path.stem, path.read_text(encoding="utf8")
+
+
+def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | None) -> Recipe:
+    """Check every key and build the recipe."""
+    _check_keys(found, _OPTIONS, f"the recipe {name}")
+    own = found.get("kind")
+    if own not in KINDS:
+        raise ValueError(f"The recipe {name} must have kind = {' or '.join(map(repr, KINDS))}, got {own!r}.")
+    if kind not in (None, own):
+        raise ValueError(f"The recipe {name} is for {own}, not for {kind}.")
+    tables = {table: found.get(table, {}) for table in _TABLES}
+    for table, values in tables.items():
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{table} in the recipe {name} must be a table, [{table}].")
+    arguments = set(inspect.signature(KINDS[own].__init__).parameters) - _NOT_OF_A_RECIPE
+    _check_keys(tables["model"], sorted(arguments), "[model]")
+    _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
+    _check_keys(tables["data"], _DATA, "[data]")
+    _check_keys(tables["windows"], _WINDOWS, "[windows]")
+    augment = [each.name for each in fields(Augmentation)]
+    _check_keys(tables["augment"], augment, "[augment]")
+    if own == "tokenizer" and "tokenizer" in found:
+        raise ValueError(f"The recipe {name} trains a tokenizer, so it cannot name one.")
+    number = found.get("seed", 0) if seed is None else seed
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
+    return Recipe(
+        name=name,
+        kind=own,
+        model=dict(tables["model"]),
+        signal=dict(tables["signal"]),
+        data=dict(tables["data"]),
+        windows=dict(tables["windows"]),
+        training=TrainingSettings.from_dict(tables["training"]),
+        augment=Augmentation.from_dict(tables["augment"]) if "augment" in found else None,
+        tokenizer=found.get("tokenizer"),
+        seed=number,
+        description=str(found.get("description", "")),
+    )
+
+
+def _check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse what is not known, and name what was probably meant."""
+    known = list(known)
+    for key in found:
+        if key not in known:
+            raise ValueError(unknown_key(key, known, where))
+
+
+def with_training(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return the recipe with other training settings; ``None`` leaves one as it is."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe, training=replace(recipe.training, **given))

@@ -48,7 +48,10 @@ FLOORS = {
         {"numpy", "scipy", "torch", "mne", "sklearn", "skorch", "braindecode", "matplotlib", "pandas", "tqdm"},
         {"_files", "weights", "nn", "signal"},
     ),
-    "training": ({"numpy", "torch", "mne"}, {"models", "nn", "signal"}),
+    "training": (
+        {"numpy", "torch", "mne", "accelerate", "safetensors", "tqdm", "sklearn", "skorch", "braindecode", "peft"},
+        {"_files", "weights", "models", "nn", "signal"},
+    ),
     "verbs": ({"numpy", "torch", "mne"}, {"_files", "decoding", "weights", "models", "signal"}),
 }
 TOP = {"__init__", "benchmark", "commands"}
@@ -154,7 +157,7 @@ def test_every_dependency_is_declared_and_used() -> None:
         for rs in project["optional-dependencies"].values()
         for requirement in rs
     }
-    names = {"sklearn": "scikit-learn", "lazy_loader": "lazy-loader"}
+    names = {"sklearn": "scikit-learn", "lazy_loader": "lazy-loader", "mne_bids": "mne-bids"}
     imported = {_distribution(module) for file in FILES for module in _imports(file)} - {None, PACKAGE.name}
     imported = {names.get(name, name) for name in imported}
     assert declared <= imported

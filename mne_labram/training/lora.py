@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
-__all__ = ["add_lora", "has_lora", "merge_lora"]
+__all__ = ["add_lora", "has_lora", "merge_lora", "require_peft"]
 
 
 def add_lora(model: nn.Module, *, rank: int = 8, alpha: float = 16.0) -> nn.Module:
@@ -41,7 +43,7 @@ def add_lora(model: nn.Module, *, rank: int = 8, alpha: float = 16.0) -> nn.Modu
         raise ValueError(f"rank must be at least 1, got {rank}.")
     if has_lora(model):
         raise ValueError("This model has adapters already; merge them with merge_lora first.")
-    LoraConfig, inject = _peft()
+    LoraConfig, inject = require_peft()
     biased = model.encoder.blocks[0].attn.q_bias is not None
     maps = r"attn\.proj|mlp\.fc1|mlp\.fc2" if biased else r"attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2"
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=rf"encoder\.blocks\.\d+\.({maps})")
@@ -94,8 +96,19 @@ def merge_lora(model: nn.Module) -> nn.Module:
     return model
 
 
-def _peft() -> tuple[type, object]:
-    """Import peft, which takes seconds and is an extra."""
+def require_peft() -> tuple[Any, Any]:
+    """Import peft, which takes seconds and is an extra.
+
+    Returns
+    -------
+    LoraConfig, inject_adapter_in_model
+        Of peft.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:

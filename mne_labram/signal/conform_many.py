@@ -257,7 +257,7 @@ def _write_raw(
         return _about(plan.report, segments, plan.report.unusable, np.zeros(0, dtype=int))
 
     pieces = (block.data for block in plan.iter_blocks(_BLOCK_SECONDS))
-    write_recording(target, pieces, len(plan.ch_names), plan.n_times, about)
+    write_recording(target, pieces, len(plan.ch_names), plan.n_times, about, centred=contract.l_freq is not None)
 
 
 def _write_epochs(inst: Any, contract: SignalContract, options: dict[str, Any], target: Path) -> None:
@@ -274,7 +274,7 @@ def _write_epochs(inst: Any, contract: SignalContract, options: dict[str, Any], 
     def about() -> dict[str, Any]:
         return _about(report, segments, unusable, np.flatnonzero(report.unusable))
 
-    write_recording(target, iter(data), n_chans, n_epochs * length, about)
+    write_recording(target, iter(data), n_chans, n_epochs * length, about, centred=contract.l_freq is not None)
 
 
 def _about(

@@ -94,7 +94,7 @@ def open_conformed(folder: Path, recording: Any) -> ConformedRecording:
         segments=[(first, stop) for first, stop in about["segments"]],
         unusable=unusable,
         unusable_segments=unusable_segments,
-        samples=CachedSamples(folder, about["n_chans"], about["n_times"]),
+        samples=CachedSamples(folder, about["n_chans"], about["n_times"], about["centred"]),
     )
 
 

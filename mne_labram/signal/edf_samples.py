@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +25,7 @@ class EdfSamples:
 
     Attributes
     ----------
-    path : Path
+    path : str
         The file.
     ch_names : tuple of str
         Names as MNE gives them.
@@ -40,13 +39,15 @@ class EdfSamples:
         Bytes before the first data record, of one record, of one sample; samples of one signal in a record.
     columns : ndarray of int, shape (n_chans,)
         Where in a record each signal begins, in samples.
-    gain, offset : ndarray of float64, shape (n_chans,)
-        Microvolts are ``gain * digital + offset``.
+    runs : list of (int, int, int)
+        Signals that follow each other: rows from and to, first signal.
+    gain, offset : ndarray of float32 or (24 bits) float64, shape (n_chans, 1) or ()
+        Microvolts are ``gain * digital + offset``; one number where all signals have the same, which is faster.
     rounding : ndarray of float64, shape (n_chans,)
-        Largest error of the samples in microvolts: two roundings of float32 at the largest value there can be.
+        Largest error of the samples in microvolts: three roundings of float32 at the largest value there can be.
     """
 
-    path: Path
+    path: str
     ch_names: tuple[str, ...]
     sfreq: float
     n_times: int
@@ -56,6 +57,7 @@ class EdfSamples:
     sample_bytes: int
     per_record: int
     columns: np.ndarray
+    runs: list[tuple[int, int, int]]
     gain: np.ndarray
     offset: np.ndarray
     rounding: np.ndarray
@@ -83,37 +85,55 @@ class EdfSamples:
             If the file has changed or is gone.
         """
         n = self.per_record
-        first, last = start // n, -(-(start + n_times) // n)
-        content = files.read(
-            self.path, self.data_offset + first * self.record_bytes, (last - first) * self.record_bytes
-        )
-        records = _integers(content, self.sample_bytes).reshape(last - first, -1)
-        wanted = range(len(self.columns)) if rows is None else rows
-        out = np.empty((len(wanted), n_times), dtype=np.float32)
-        # Digital values of 16 bits are exact in float32; those of 24 bits are scaled before they are rounded.
-        kind = np.float32 if self.sample_bytes == 2 else np.float64
-        gain, offset = self.gain.astype(kind), self.offset.astype(kind)
+        first = start // n
+        n_records = -(-(start + n_times) // n) - first
         skip = start - first * n
-        for low, high, channels in _runs(self.columns, wanted, n):
-            column = self.columns[channels.start]
-            block = records[:, column : column + len(channels) * n].reshape(last - first, len(channels), n)
-            a, b = gain[channels.start : channels.stop, None], offset[channels.start : channels.stop, None]
-            _scale(block, skip, out[low:high], a, b)
-        return out
+        content: bytes | np.ndarray = files.read(
+            self.path, self.data_offset + first * self.record_bytes, n_records * self.record_bytes
+        )
+        if self.sample_bytes == 2:
+            kind, size = "<i2", 2
+        else:
+            content, kind, size = _as_int32(content), "<i4", 4
+        # Samples of one record and one signal are neighbours: seen as (n_chans, n_records, per_record) and copied as
+        # they are, they become (n_chans, n_times). To convert on the way would take longer.
+        strides = (n * size, self.record_bytes // self.sample_bytes * size, size)
+        runs = self.runs if rows is None else _runs(self.columns, rows, n)
+        n_chans = len(self.columns) if rows is None else len(rows)
+        if n_records == 1:
+            n, before, skip = n_times, skip, 0
+        else:
+            before = 0
+        if len(runs) == 1:
+            at = (int(self.columns[runs[0][2]]) + before) * size
+            digital = np.ndarray((n_chans, n_records, n), kind, content, at, strides).copy()
+        else:
+            digital = np.empty((n_chans, n_records, n), kind)
+            for low, high, channel in runs:
+                at = (int(self.columns[channel]) + before) * size
+                digital[low:high] = np.ndarray((high - low, n_records, n), kind, content, at, strides)
+        digital = digital.reshape(n_chans, n_records * n)[:, skip : skip + n_times]
+        gain, offset = self.gain, self.offset
+        if rows is not None and gain.ndim:
+            gain, offset = gain[rows], offset[rows]
+        if size == 2:
+            out = digital.astype(np.float32)  # exact
+            out *= gain
+            out += offset
+            return out
+        # 24 bits times a gain are rounded once, not three times.
+        return (digital * gain + offset).astype(np.float32)
 
 
-def _integers(content: bytes, sample_bytes: int) -> np.ndarray:
-    if sample_bytes == 2:
-        return np.frombuffer(content, dtype="<i2")
+def _as_int32(content: bytes) -> np.ndarray:
     padded = np.zeros((len(content) // 3, 4), dtype=np.uint8)
     # In the three high bytes, so that shifting right extends the sign.
     padded[:, 1:] = np.frombuffer(content, dtype=np.uint8).reshape(-1, 3)
     return padded.view("<i4")[:, 0] >> 8
 
 
-def _runs(columns: np.ndarray, wanted: Sequence[int], n: int) -> list[tuple[int, int, range]]:
-    """Group channels that follow each other in a record: rows of the output from and to, channels."""
-    wanted = list(wanted)
+def _runs(columns: np.ndarray, wanted: Sequence[int], n: int) -> list[tuple[int, int, int]]:
+    """Group channels that follow each other in a record: rows of the output from and to, first channel."""
     runs, low = [], 0
     for high in range(1, len(wanted) + 1):
         joined = (
@@ -122,28 +142,9 @@ def _runs(columns: np.ndarray, wanted: Sequence[int], n: int) -> list[tuple[int,
             and columns[wanted[high]] == columns[wanted[high - 1]] + n
         )
         if not joined:
-            runs.append((low, high, range(wanted[low], wanted[high - 1] + 1)))
+            runs.append((low, high, int(wanted[low])))
             low = high
     return runs
-
-
-def _scale(block: np.ndarray, skip: int, out: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> None:
-    """Scale records ``(n_records, n_chans, per_record)`` from sample ``skip`` on into ``(n_chans, n_times)``."""
-    n_chans, n_times = out.shape
-    per_record = block.shape[2]
-    head = min(per_record - skip, n_times) if skip else 0
-    whole = (n_times - head) // per_record
-    tail = n_times - head - whole * per_record
-    first = int(bool(skip))
-    if head:
-        np.multiply(block[0, :, skip : skip + head], gain, out=out[:, :head], casting="unsafe")
-    if whole:
-        middle = out[:, head : head + whole * per_record].reshape(n_chans, whole, per_record)
-        records = block[first : first + whole].transpose(1, 0, 2)
-        np.multiply(records, gain[:, None], out=middle, casting="unsafe")
-    if tail:
-        np.multiply(block[-1, :, :tail], gain, out=out[:, n_times - tail :], casting="unsafe")
-    np.add(out, offset, out=out, casting="unsafe")
 
 
 def edf_samples(header: EdfHeader) -> EdfSamples:
@@ -191,10 +192,15 @@ def edf_samples(header: EdfHeader) -> EdfSamples:
         raise ContractError(f"{path.name} gives no calibration for some of its signals; export it again.")
     gain = (physical_high - physical_low) / (high - low)
     unit = np.array([MNE_UNITS.get(header.units[i], 1.0) for i in kept]) * 1e6
+    kind = np.float32 if header.sample_bytes == 2 else np.float64
     largest = np.abs(gain) * np.maximum(np.abs(low), np.abs(high)) + np.abs(physical_low - low * gain)
+    rounding = 3 * np.finfo(np.float32).eps * largest * unit
+    offset = ((physical_low - low * gain) * unit)[:, None].astype(kind)
+    gain = (gain * unit)[:, None].astype(kind)
+    same = (gain == gain[0]).all() and (offset == offset[0]).all()
     starts = np.concatenate([[0], np.cumsum(header.n_samples)])
     return EdfSamples(
-        path=path,
+        path=str(path),
         ch_names=tuple(_names(header, kept)),
         sfreq=per_record / header.record_seconds,
         n_times=header.n_records * per_record,
@@ -204,9 +210,10 @@ def edf_samples(header: EdfHeader) -> EdfSamples:
         sample_bytes=header.sample_bytes,
         per_record=per_record,
         columns=starts[kept],
-        gain=gain * unit,
-        offset=(physical_low - low * gain) * unit,
-        rounding=2 * np.finfo(np.float32).eps * largest * unit,
+        runs=_runs(starts[kept], range(len(kept)), per_record),
+        gain=gain[0, 0] if same else gain,
+        offset=offset[0, 0] if same else offset,
+        rounding=rounding,
     )
 
 

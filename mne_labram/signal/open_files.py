@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from pathlib import Path
 
 from mne_labram.signal.contract import ContractError
 
@@ -15,7 +14,7 @@ __all__ = ["OpenFiles"]
 class _Descriptor:
     """A file open for reading; closed when the last one who reads from it lets go of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.number = -1
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
 
@@ -49,7 +48,7 @@ class OpenFiles:
     def _start(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
 
     def __getstate__(self) -> dict[str, int]:
         return {"limit": self.limit}
@@ -61,12 +60,12 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._open)
 
-    def read(self, path: Path, offset: int, n_bytes: int) -> bytes:
+    def read(self, path: str, offset: int, n_bytes: int) -> bytes:
         """Return ``n_bytes`` of a file from byte ``offset`` on.
 
         Parameters
         ----------
-        path : Path
+        path : str
             The file.
         offset, n_bytes : int
             What to read.
@@ -91,19 +90,13 @@ class OpenFiles:
             raise ContractError(f"{path} is shorter than it was when the store was made; make the store again.")
         return content
 
-    def _pread(self, path: Path, offset: int, n_bytes: int) -> bytes:
+    def _pread(self, path: str, offset: int, n_bytes: int) -> bytes:
         if self._process != os.getpid():
             self._start()
-        with self._lock:
-            descriptor = self._open.get(path)
-            if descriptor is not None:
-                self._open.move_to_end(path)
-        if descriptor is None:
-            descriptor = _Descriptor(path)
-            with self._lock:
-                self._open[path] = descriptor
-                if len(self._open) > self.limit:
-                    self._open.popitem(last=False)
+        # One look into a dictionary is safe without the lock; nothing is moved in it while all files fit.
+        descriptor = self._open.get(path)
+        if descriptor is None or len(self._open) >= self.limit:
+            descriptor = self._take(path, descriptor)
         content = os.pread(descriptor.number, n_bytes, offset)
         while 0 < len(content) < n_bytes:  # a signal, or Linux's limit of 2 GiB
             more = os.pread(descriptor.number, n_bytes - len(content), offset + len(content))
@@ -112,8 +105,19 @@ class OpenFiles:
             content += more
         return content
 
+    def _take(self, path: str, descriptor: _Descriptor | None) -> _Descriptor:
+        """Open a file, or mark it as the one used last."""
+        if descriptor is None:
+            descriptor = _Descriptor(path)
+        with self._lock:
+            self._open[path] = descriptor
+            self._open.move_to_end(path)
+            if len(self._open) > self.limit:
+                self._open.popitem(last=False)
+        return descriptor
 
-def _read(path: Path, offset: int, n_bytes: int) -> bytes:
+
+def _read(path: str, offset: int, n_bytes: int) -> bytes:
     with open(path, "rb") as file:
         file.seek(offset)
         return file.read(n_bytes)

@@ -6,11 +6,12 @@ A recording is a folder that holds
 - ``scales.npy``, float32, shape (n_blocks, 2, n_chans): quantum and centre of each channel in each block, in µV;
 - ``recording.json``: everything else.
 
-A sample is ``quantum * int16 + centre``. The centre is the middle between the block's lowest and highest value, and the
-quantum a 65534th of their distance, so the error of a sample is at most 1 / 131068 of the peak-to-peak amplitude of its
-channel in these ten seconds: 0.001 µV for EEG of 130 µV peak to peak, 0.08 µV beside an artefact of 10 mV; half the
-quantum of a 16-bit amplifier with that range. (To this comes the rounding of float32, 6e-8 of the value.) An artefact
-costs resolution in its own channel and ten seconds, not in the whole night.
+A sample is ``quantum * int16 + centre``, and its error at most half a quantum (and the rounding of float32, 6e-8 of the
+value). Where the contract has a high-pass, the centre is 0 and the quantum a 32767th of the largest absolute value of
+the channel in the block: the error is at most 1 / 65534 of that value, 0.0015 µV for EEG of 100 µV, 0.08 µV beside an
+artefact of 5 mV. Without a high-pass there may be large offsets, so the centre is the middle between the lowest and the
+highest value, and the error at most 1 / 131068 of their distance. That is what a 16-bit amplifier of that range does.
+An artefact costs resolution in its own channel and ten seconds, not in the whole night.
 
 Blocks were chosen by measurement, on windows of 19 channels and 4 s at random places of an hour (one core, in page
 cache): blocks read by ``pread`` 72,000 windows/s, (n_times, n_chans) 63,000, (n_chans, n_times) 35,000; memory maps of
@@ -57,12 +58,15 @@ class CachedSamples:
         The recording's folder.
     n_chans, n_times : int
         Channels and samples.
+    centred : bool
+        Whether all centres are 0.
     """
 
-    __slots__ = ("folder", "n_chans", "n_times")
+    __slots__ = ("centred", "folder", "n_chans", "n_times", "samples", "scales")
 
-    def __init__(self, folder: Path, n_chans: int, n_times: int) -> None:
-        self.folder, self.n_chans, self.n_times = folder, n_chans, n_times
+    def __init__(self, folder: Path, n_chans: int, n_times: int, centred: bool) -> None:
+        self.folder, self.n_chans, self.n_times, self.centred = folder, n_chans, n_times, centred
+        self.samples, self.scales = str(folder / "samples.npy"), str(folder / "scales.npy")
 
     def read(self, files: OpenFiles, start: int, n_times: int) -> np.ndarray:
         """Read a piece, which must lie within the recording.
@@ -87,19 +91,20 @@ class CachedSamples:
         n = self.n_chans
         first, last = start // BLOCK, -(-(start + n_times) // BLOCK)
         block_bytes = n * BLOCK * 2
-        samples = files.read(self.folder / "samples.npy", _HEADER + first * block_bytes, (last - first) * block_bytes)
-        scales = files.read(self.folder / "scales.npy", _HEADER + first * 8 * n, (last - first) * 8 * n)
+        samples = files.read(self.samples, _HEADER + first * block_bytes, (last - first) * block_bytes)
+        scales = files.read(self.scales, _HEADER + first * 8 * n, (last - first) * 8 * n)
         blocks = np.frombuffer(samples, dtype="<i2").reshape(-1, n, BLOCK)
-        quantum, centre = np.frombuffer(scales, dtype="<f4").reshape(-1, 2, n, 1).transpose(1, 0, 2, 3)
+        quantum_and_centre = np.frombuffer(scales, dtype="<f4").reshape(-1, 2, n, 1)
         out = np.empty((n, n_times), dtype=np.float32)
-        at = 0
-        for index, block in enumerate(blocks):
-            low = start - first * BLOCK if index == 0 else 0
+        low, at = start - first * BLOCK, 0
+        for block, (quantum, centre) in zip(blocks, quantum_and_centre, strict=True):
             high = min(BLOCK, low + n_times - at)
             part = out[:, at : at + high - low]
-            np.multiply(block[:, low:high], quantum[index], out=part)
-            part += centre[index]
-            at += high - low
+            part[...] = block[:, low:high]
+            part *= quantum
+            if not self.centred:
+                part += centre
+            low, at = 0, at + high - low
         return out
 
 
@@ -116,7 +121,8 @@ def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
 class _BlockWriter:
     """Cuts a stream into blocks and writes them."""
 
-    def __init__(self, folder: Path, n_chans: int, n_times: int) -> None:
+    def __init__(self, folder: Path, n_chans: int, n_times: int, centred: bool) -> None:
+        self.centred = centred
         self.n_blocks = -(-n_times // BLOCK)
         self.n_chans, self.n_times, self.n_written = n_chans, n_times, 0
         self.rest = np.zeros((n_chans, 0), dtype=np.float32)
@@ -149,7 +155,7 @@ class _BlockWriter:
 
     def _write(self, block: np.ndarray) -> None:
         low, high = (each.astype(np.float64) for each in (block.min(axis=1), block.max(axis=1)))
-        centre = ((low + high) / 2).astype(np.float32)
+        centre = ((low + high) / 2 * (not self.centred)).astype(np.float32)
         # The centre is rounded to float32; the farther end decides, so that no value is clipped.
         reach = np.maximum(high - centre, centre - low)
         quantum = np.nextafter((reach / (_LEVELS // 2)).astype(np.float32), np.float32(np.inf))
@@ -166,7 +172,13 @@ class _BlockWriter:
 
 
 def write_recording(
-    target: Path, pieces: Iterable[np.ndarray], n_chans: int, n_times: int, about: Callable[[], dict[str, Any]]
+    target: Path,
+    pieces: Iterable[np.ndarray],
+    n_chans: int,
+    n_times: int,
+    about: Callable[[], dict[str, Any]],
+    *,
+    centred: bool = True,
 ) -> None:
     """Write a conformed recording; its folder appears whole or not at all.
 
@@ -180,6 +192,8 @@ def write_recording(
         Channels and samples in all.
     about : callable
         Called when all samples are written; returns what goes into ``recording.json``.
+    centred : bool
+        The signal lies around 0, so that no centre is needed.
 
     Raises
     ------
@@ -191,7 +205,7 @@ def write_recording(
     try:
         try:
             unfinished.mkdir()
-            writer = _BlockWriter(unfinished, n_chans, n_times)
+            writer = _BlockWriter(unfinished, n_chans, n_times, centred)
         except OSError as error:
             raise _cannot_write(target, error) from error
         for piece in pieces:
@@ -199,7 +213,8 @@ def write_recording(
                 writer.add(piece)
             except OSError as error:
                 raise _cannot_write(target, error) from error
-        text = json.dumps({"format": FORMAT, "n_chans": n_chans, "n_times": n_times, **about()}, indent=1)
+        fixed = {"format": FORMAT, "n_chans": n_chans, "n_times": n_times, "centred": centred}
+        text = json.dumps({**fixed, **about()}, indent=1)
         try:
             writer.finish()
             with open(unfinished / "recording.json", "x", encoding="utf8") as file:

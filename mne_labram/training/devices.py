@@ -31,9 +31,47 @@ __all__ = [
     "on_device",
     "own_random_state",
     "peak_memory",
+    "resolve_training_precision",
     "seed_step",
     "stop_signals",
 ]
+
+
+def resolve_training_precision(precision: str, device: str | None = None) -> str:
+    """Turn ``"auto"`` into a precision that the device has, and refuse one that it has not.
+
+    Parameters
+    ----------
+    precision : {"auto", "no", "bf16", "fp16"}
+        Mixed precision.
+    device : {"cpu", "cuda"} | None
+        Where; ``None``: a GPU if there is one.
+
+    Returns
+    -------
+    precision : {"no", "bf16", "fp16"}
+        bf16 for ``"auto"`` on a GPU that has it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, or it has not that precision.
+    """
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu', 'cuda' or None, got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no GPU that torch can use; train with device='cpu'.")
+    on_gpu = torch.cuda.is_available() and not _on_cpu(device)
+    if precision == "auto":
+        return "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if precision == "fp16" and not on_gpu:
+        raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'no' on the CPU.")
+    return precision
+
+
+def _on_cpu(device: str | None) -> bool:
+    """Tell whether training is kept on the CPU, by an argument or by ``accelerate launch --cpu``."""
+    return device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
 def make_accelerator(settings: TrainingSettings, device: str | None = None) -> Accelerator:
@@ -54,27 +92,17 @@ def make_accelerator(settings: TrainingSettings, device: str | None = None) -> A
     Raises
     ------
     ValueError
-        If there is no such device, or it has not that precision.
+        As :func:`resolve_training_precision`.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, PartialState
 
-    if device not in (None, "cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu', 'cuda' or None, got {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("There is no GPU that torch can use; train with device='cpu'.")
-    cpu = device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    on_gpu = torch.cuda.is_available() and not cpu
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    if precision == "fp16" and not on_gpu:
-        raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'no' on the CPU.")
+    precision = resolve_training_precision(settings.precision, device)
     # Accelerate remembers the precision and the device of its first object for as long as the process lives.
-    AcceleratorState._reset_state(reset_partial_state=PartialState(cpu=cpu).num_processes == 1)
+    AcceleratorState._reset_state(reset_partial_state=PartialState(cpu=_on_cpu(device)).num_processes == 1)
     accelerator = Accelerator(
         mixed_precision=precision,
-        cpu=device == "cpu",
+        cpu=_on_cpu(device),
         kwargs_handlers=[
             # Buffers are the same everywhere, because codebook and statistics are moved by all processes together.
             DistributedDataParallelKwargs(

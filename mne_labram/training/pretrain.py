@@ -33,6 +33,7 @@ from mne_labram.training.logbook import Logbook, check_tensorboard
 from mne_labram.training.means import Means, Pending, scalars
 from mne_labram.training.optimization import cosine_learning_rate, parameter_groups, set_learning_rate
 from mne_labram.training.resume import (
+    checkpoint_steps,
     differences,
     latest_checkpoint,
     restore_state,
@@ -44,7 +45,7 @@ from mne_labram.training.validation import validate
 from mne_labram.weights.checkpoint import save_checkpoint
 from mne_labram.weights.config import model_config
 
-__all__ = ["CollapsedCodebookError", "DivergedError", "Pretraining", "pretrain"]
+__all__ = ["CollapsedCodebookError", "DivergedError", "Pretraining", "pretrain", "refuse_other_training"]
 
 # Why a training stops before its end; the larger number wins where processes have several reasons.
 _GO_ON, _TIME_IS_UP, _SIGNAL = 0, 1, 2
@@ -239,12 +240,8 @@ class _Trainer:
     def prepare(self, resume: bool) -> None:
         """Read the newest checkpoint, and hand model and optimiser to Accelerate."""
         checkpoints = self.folder / "checkpoints"
+        refuse_other_training(self.folder, resume)
         found = latest_checkpoint(checkpoints)
-        if found is not None and not resume:
-            raise FileExistsError(
-                f"{self.folder} holds a training of {found[0]['step']} steps; go on with it with resume=True "
-                "(--resume), or choose another folder."
-            )
         if found is not None and (different := differences(found[0]["config"], self.config)):
             raise ValueError(f"The checkpoint in {self.folder} is of another training: {different}.")
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -504,6 +501,16 @@ class _Trainer:
                 del card["hours"]
             save_checkpoint(self.model, path, card=card, overwrite=True)
         return path
+
+
+def refuse_other_training(folder: Path, resume: bool) -> None:
+    """Refuse to train into a folder that holds checkpoints, unless they are to be gone on with."""
+    steps = checkpoint_steps(folder / "checkpoints")
+    if steps and not resume:
+        raise FileExistsError(
+            f"{folder} holds a training of {steps[0]} steps; go on with it with resume=True (--resume), or choose "
+            "another folder."
+        )
 
 
 def _describe(model: nn.Module) -> dict[str, Any]:

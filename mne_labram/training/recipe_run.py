@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from mne.utils import logger
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.store import RecordingStore
 from mne_labram.training.batches import WindowBatches
-from mne_labram.training.devices import first_process_first, own_random_state
-from mne_labram.training.pretrain import Pretraining, pretrain
+from mne_labram.training.devices import first_process_first, own_random_state, resolve_training_precision
+from mne_labram.training.pretrain import Pretraining, pretrain, refuse_other_training
 from mne_labram.training.recipes import Recipe
 from mne_labram.weights.files import file_sha256
 from mne_labram.weights.pretrained import load_model
@@ -70,6 +71,9 @@ def run_recipe(
         If the recipe does not fit the data, or a subject is not there; and as :func:`pretrain`.
     """
     folder = Path(folder).expanduser()
+    # Before the recordings are looked at, which may take long.
+    refuse_other_training(folder, resume)
+    resolve_training_precision(recipe.training.precision, device)
     sources = list(data) if data else [Path(each).expanduser() for each in recipe.data.get("folders", ())]
     if not sources:
         raise ValueError(f"The recipe {recipe.name} names no recordings; say where they are with data (--data).")
@@ -82,7 +86,8 @@ def run_recipe(
         model = recipe.build_model(teacher)
     training, held_out = _stores(
         recipe,
-        model.contract,
+        # A model says which montage its channels are of; what it can be bound to is asked for here.
+        replace(model.contract, montages=("referential", "bipolar")),
         sources,
         set(exclude_subjects),
         set(validation_subjects),

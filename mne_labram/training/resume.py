@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from mne_labram._files import written_whole
 from mne_labram.nn.state import load_strict
 
-__all__ = ["differences", "latest_checkpoint", "restore_state", "training_tensors", "write_checkpoint"]
+__all__ = [
+    "checkpoint_steps",
+    "differences",
+    "latest_checkpoint",
+    "restore_state",
+    "training_tensors",
+    "write_checkpoint",
+]
 
 _KEY = "mne_labram_training"
 #: Goes up when an older version of the package cannot go on with what this one writes.
@@ -157,6 +164,22 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = [(int(match.group(1)), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return sorted(found, reverse=True)
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """List the steps of all checkpoints.
+
+    Parameters
+    ----------
+    folder : Path
+        Where checkpoints lie; need not exist.
+
+    Returns
+    -------
+    steps : list of int
+        The newest first; nothing is read.
+    """
+    return [step for step, _ in _checkpoints(folder)]
 
 
 def latest_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

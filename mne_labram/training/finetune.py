@@ -10,7 +10,7 @@ import torch
 
 from mne_labram.models.labram import LabramForClassification
 from mne_labram.training.lora import merge_lora
-from mne_labram.training.splits import SubjectSplit
+from mne_labram.training.splits import HoldOut
 from mne_labram.training.tuner import WEIGHT_DECAY, FineTuner
 
 __all__ = ["finetuned_model", "finetuner"]
@@ -149,8 +149,7 @@ def finetuner(
         lr=lr,
         batch_size=batch_size,
         max_epochs=max_epochs,
-        use_groups=validation == "subjects",
-        train_split=None if validation is None else SubjectSplit(validation_size, 0 if seed is None else seed),
+        train_split=None if validation is None else HoldOut(validation_size, validation, 0 if seed is None else seed),
         early_stopping=early_stopping,
         patience=patience,
         line_freq=line_freq,

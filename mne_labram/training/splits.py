@@ -11,20 +11,22 @@ from mne.utils import logger
 from sklearn.model_selection import StratifiedGroupKFold
 from torch.utils.data import Subset
 
-__all__ = ["SubjectSplit"]
+__all__ = ["HoldOut"]
 
 # Names of subjects in the log.
 _N_SHOWN = 10
 
 
 @dataclass
-class SubjectSplit:
-    """Set some subjects aside; a ``train_split`` of skorch.
+class HoldOut:
+    """Set some windows aside; a ``train_split`` of skorch.
 
     Parameters
     ----------
     fraction : float
         Part of the windows, about, in (0, 0.5].
+    by : {"subjects", "blocks"}
+        Whole subjects where they are known, or the last windows of each class.
     seed : int
         Which subjects they are.
 
@@ -35,6 +37,7 @@ class SubjectSplit:
     """
 
     fraction: float = 0.2
+    by: str = "subjects"
     seed: int = 0
 
     def __call__(self, dataset: Any, y: Any = None, groups: Any = None) -> tuple[Subset, Subset]:
@@ -52,9 +55,9 @@ class SubjectSplit:
         Returns
         -------
         train, validation : torch.utils.data.Subset
-            Validation holds whole subjects where there are two or more, every class if any choice of subjects allows
-            it, and never the only subjects of a class. Otherwise, which the log says, it is the last windows of each
-            class.
+            Validation holds whole subjects where there are two or more, and every class stays in training if any choice
+            of subjects allows it; of such choices, one that has every class in validation too is preferred. Otherwise,
+            which the log says, validation is the last windows of each class.
         """
         y = np.zeros(len(dataset), dtype=int) if y is None else np.asarray(y)
         rows = self.rows(y, groups)
@@ -78,12 +81,17 @@ class SubjectSplit:
         Raises
         ------
         ValueError
-            If ``fraction`` makes no sense, there is not a group for each window, or there are too few windows.
+            If ``fraction`` or ``by`` makes no sense, there is not one group for each window, or there are too few
+            windows.
         """
         if not 0.0 < self.fraction <= 0.5:
             raise ValueError(f"The part of the windows for validation must lie in (0, 0.5], got {self.fraction}.")
         if len(y) < 2:
             raise ValueError(f"{len(y)} windows cannot be split into training and validation; pass validation=None.")
+        if self.by not in ("subjects", "blocks"):
+            raise ValueError(f"Validation must be by 'subjects' or 'blocks', got {self.by!r}.")
+        if self.by == "blocks":
+            return self._blocks(y)
         if groups is None:
             logger.info(
                 "No groups were given, so training stops by the last windows of each class, in one block each; pass "
@@ -97,32 +105,32 @@ class SubjectSplit:
         if len(names) < 2:
             logger.info(f"All windows are of one group ({names[0]}), so training stops by the last ones of each class.")
             return self._blocks(y)
-        rows = self._subjects(y, groups, len(names))
+        rows = self._subjects(y, groups, names)
         held_out = [str(name) for name in np.unique(groups[rows])]
         shown = ", ".join(held_out[:_N_SHOWN]) + (", ..." if len(held_out) > _N_SHOWN else "")
         logger.info(f"Training on {len(names) - len(held_out)} groups, stopping by {len(held_out)}: {shown}.")
         return rows
 
-    def _subjects(self, y: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
-        """Take a fold of whole groups: first of all one that leaves every class to training, then one that has all."""
-        n_folds = min(n_groups, max(2, round(1 / self.fraction)))
-        classes = set(y.tolist())
-        best, best_rank = None, (-1, -1)
+    def _subjects(self, y: np.ndarray, groups: np.ndarray, names: np.ndarray) -> np.ndarray:
+        """Take a fold of whole groups, or a single group: the best of those that leave most classes to training."""
+        chosen = [groups == name for name in np.random.default_rng(self.seed).permutation(names)]
+        n_folds = min(len(names), max(2, round(1 / self.fraction)))
         folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=self.seed)
+        # Where every class has fewer windows than there are folds, they cannot be stratified, and only groups count.
+        labels = y if np.unique(y, return_counts=True)[1].max() >= n_folds else np.zeros_like(y)
         with warnings.catch_warnings():
             # A class with fewer windows than folds: it is in as many as it can be.
             warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
-            # Where every class is that rare, folds cannot be stratified at all, and only the groups count.
-            labels = y if max(np.bincount(np.unique(y, return_inverse=True)[1])) >= n_folds else np.zeros_like(y)
-            for train, validation in folds.split(np.zeros(len(y)), labels, groups):
-                if not len(train) or not len(validation):
-                    continue
-                rank = (len(set(y[train].tolist()) & classes), len(set(y[validation].tolist()) & classes))
-                if rank > best_rank:
-                    best, best_rank = validation, rank
-        rows = np.zeros(len(y), dtype=bool)
-        rows[best] = True
-        return rows
+            fold_rows = [np.isin(np.arange(len(y)), test) for _, test in folds.split(np.zeros(len(y)), labels, groups)]
+        best, best_rank = chosen[0], (-1, -1, -1)
+        for is_fold, rows in [*((1, rows) for rows in fold_rows), *((0, rows) for rows in chosen)]:
+            if not rows.any() or rows.all():
+                continue
+            # A fold is of about the size that was asked for, a single group may be small.
+            rank = len(np.unique(y[~rows])), is_fold, len(np.unique(y[rows]))
+            if rank > best_rank:
+                best, best_rank = rows, rank
+        return best
 
     def _blocks(self, y: np.ndarray) -> np.ndarray:
         """Take the last windows of each class, one block per class; a class of a single window stays in training."""

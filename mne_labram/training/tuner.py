@@ -12,6 +12,7 @@ from braindecode import EEGClassifier
 from mne import BaseEpochs
 from mne.utils import logger
 from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset, noop
 from torch import nn
 
@@ -22,7 +23,7 @@ from mne_labram.training.labelled import as_epochs, class_labels, conformed_epoc
 from mne_labram.training.lora import add_lora, merge_lora, require_peft
 from mne_labram.training.optimization import parameter_groups
 from mne_labram.training.schedule import WarmupCosine
-from mne_labram.training.splits import SubjectSplit
+from mne_labram.training.splits import HoldOut
 from mne_labram.weights import load_model
 
 __all__ = ["PRESETS", "WEIGHT_DECAY", "FineTuner"]
@@ -51,8 +52,6 @@ class FineTuner(EEGClassifier):
         See :func:`finetuner`.
     assume_unit, precision, seed
         See :func:`finetuner`.
-    use_groups : bool
-        Hand groups on to ``train_split``.
     optimizer, lr, batch_size, max_epochs, train_split, iterator_train__drop_last
         See ``EEGClassifier``; ``lr=None`` is that of the preset.
     **kwargs : Any
@@ -75,7 +74,6 @@ class FineTuner(EEGClassifier):
         weight_decay: float = WEIGHT_DECAY,
         lora_rank: int = 8,
         class_weight: Any = "balanced",
-        use_groups: bool = True,
         early_stopping: bool = True,
         patience: int = 8,
         line_freq: float | None = None,
@@ -97,7 +95,6 @@ class FineTuner(EEGClassifier):
         self.weight_decay = weight_decay
         self.lora_rank = lora_rank
         self.class_weight = class_weight
-        self.use_groups = use_groups
         self.early_stopping = early_stopping
         self.patience = patience
         self.line_freq = line_freq
@@ -192,7 +189,7 @@ class FineTuner(EEGClassifier):
         contract = base.contract if own is None else _classifier(base, {"n_outputs": 2, "contract": own}).contract
         # In a list: skorch takes a module among its attributes for one to be trained.
         self.start_ = [base]
-        if groups is None and self.use_groups:
+        if groups is None and isinstance(self.train_split, (HoldOut, ValidSplit)):
             groups = subjects_of(X)
         X = as_epochs(X)
         fixed = self.get_params_for("module").get("ch_names")
@@ -210,7 +207,7 @@ class FineTuner(EEGClassifier):
         self.from_data_ = {**found, "n_outputs": self._n_outputs(labels, base)}
         if groups is not None and len(groups) != len(labels):
             raise ValueError(f"There must be one group per window: {len(labels)} windows, {len(groups)} groups.")
-        self.labels_, self.groups_ = labels, groups if self.use_groups else None
+        self.labels_, self.groups_ = labels, groups
         return X, labels if not is_dataset(X) else y
 
     def _n_outputs(self, labels: np.ndarray, base: nn.Module) -> int | None:
@@ -252,7 +249,7 @@ class FineTuner(EEGClassifier):
         dataset = self.get_dataset(X, y)
         train, validation, rows = dataset, None, slice(None)
         if self.train_split is not None:
-            if isinstance(self.train_split, SubjectSplit):
+            if self.groups_ is not None:
                 fit_params["groups"] = self.groups_
             train, validation = self.train_split(dataset, self.labels_, **fit_params)
             rows = getattr(train, "indices", slice(None))

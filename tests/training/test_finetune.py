@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import mne
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from braindecode.datasets import BaseConcatDataset, RawDataset
 from braindecode.preprocessing import create_fixed_length_windows
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_score
+from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import SliceDataset, predefined_split
 
 from mne_labram import (
@@ -37,6 +40,7 @@ from mne_labram.training import annotated_windows
 from mne_labram.training.layer_decay import layer_decay_patterns
 from mne_labram.training.lora import add_lora, has_lora, merge_lora
 from mne_labram.training.optimization import layer_of, parameter_groups
+from mne_labram.training.splits import HoldOut
 from mne_labram.training.tuner import PRESETS
 
 CHANNELS = ["FP1", "FP2", "C3", "C4"]
@@ -284,7 +288,7 @@ def test_what_it_starts_from(base: LabramForMaskedModeling, windows: Any, tmp_pa
 
 # -- by which windows it stops ----------------------------------------------------------------------------------------
 class _Spy:
-    """Note what a split was given; split as ours does."""
+    """Note what a split gave."""
 
     def __init__(self, split: Any) -> None:
         self.split = split
@@ -335,8 +339,9 @@ def test_without_groups(base: LabramForMaskedModeling, windows: Any, said: Any) 
         # False, False, ..., True, True.
         assert np.count_nonzero(np.diff(mine.astype(int))) == 1
     said.clear()
-    _tuner(base, max_epochs=1, validation="blocks").fit(X, y, groups=groups)
-    assert "stopping by" not in said.text
+    asked = _tuner(base, max_epochs=1, validation="blocks").fit(X, y, groups=groups)
+    assert said.text == ""
+    np.testing.assert_array_equal(asked.train_split.rows(y, groups), rows)
     said.clear()
     _tuner(base, max_epochs=1).fit(X, y, groups=np.repeat("only", 72))
     assert "All windows are of one group (only)" in said.text
@@ -354,43 +359,63 @@ def test_no_validation(base: LabramForMaskedModeling, windows: Any) -> None:
 
 
 def test_splits_of_others(base: LabramForMaskedModeling, windows: Any) -> None:
-    """Skorch's own splits work; class weights follow."""
-    X, y, _ = windows
-    classifier = _tuner(base, max_epochs=1)
-    spy = _Spy(classifier.train_split)
-    classifier.set_params(train_split=spy).fit(X[:60], y[:60])
-    assert len(spy.train) + len(spy.validation) == 60
-    from skorch.dataset import Dataset
-
+    """Skorch's own splits work, with groups where they take them; class weights follow."""
+    X, y, groups = windows
+    spy = _Spy(ValidSplit(GroupKFold(3)))
+    classifier = _tuner(base, max_epochs=1).set_params(train_split=spy).fit(X, y, groups=groups)
+    held_out = np.asarray(spy.validation.indices)
+    assert set(groups[held_out]).isdisjoint(groups[spy.train.indices])
+    expected = len(spy.train) / (2 * np.bincount(y[spy.train.indices]))
+    np.testing.assert_allclose(classifier.criterion_.weight, expected, rtol=1e-6)
     valid = Dataset(X[60:], y[60:])
     classifier = _tuner(base, max_epochs=1).set_params(train_split=predefined_split(valid)).fit(X[:60], y[:60])
     np.testing.assert_allclose(classifier.criterion_.weight, 60 / (2 * np.bincount(y[:60])), rtol=1e-6)
 
 
-def test_subjects_that_hold_a_class_alone() -> None:
+@hypothesis.settings(max_examples=50)
+@hypothesis.given(
+    windows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=60),
+    fraction=st.sampled_from([0.1, 0.2, 0.34, 0.5]),
+    seed=st.integers(0, 3),
+)
+def test_hold_out(windows: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    """Both sides hold windows, no group is on both, and training keeps every class wherever that is possible."""
+    groups, y = (np.array(column) for column in zip(*windows, strict=True))
+    split = HoldOut(fraction, seed=seed)
+    rows = split.rows(y, groups)
+    assert 0 < rows.sum() < len(y)
+    np.testing.assert_array_equal(split.rows(y, groups), rows)
+    names = np.unique(groups)
+    if len(names) > 1:
+        assert set(groups[rows]).isdisjoint(groups[~rows])
+        if any(set(y[groups != name]) == set(y) for name in names):
+            assert set(y[~rows]) == set(y)
+    blocks = HoldOut(fraction, "blocks", seed).rows(y, groups)
+    assert 0 < blocks.sum() < len(y)
+    for label in set(y) if len(set(y)) < len(y) else ():
+        # Training first, then validation.
+        assert np.all(np.diff(blocks[y == label].astype(int)) >= 0)
+        assert not blocks[y == label].all()
+
+
+def test_hold_out_of_a_class_in_few_subjects() -> None:
     """The only subject with a class is trained on; with two such subjects, one is on each side."""
-    split = finetuner(validation_size=0.3).train_split
     groups = np.repeat(np.arange(5), 10)
-    y = (groups == 2).astype(int)
     for seed in range(5):
-        split.seed = seed
-        assert not split.rows(y, groups)[groups == 2].any()
+        split = HoldOut(0.3, seed=seed)
+        assert not split.rows((groups == 2).astype(int), groups)[groups == 2].any()
         two = np.isin(groups, [1, 2]).astype(int)
         rows = split.rows(two, groups)
         assert set(two[rows]) == set(two[~rows]) == {0, 1}
-    rare = np.zeros(50, dtype=int)
-    rare[[0, 49]] = 1, 2
-    assert split.rows(rare, groups).any()
-    assert split.rows(np.arange(6), np.arange(6)).sum() in (1, 2, 3)
+    y = np.zeros(10, dtype=int)
     with pytest.raises(ValueError, match="one group per window"):
-        split.rows(y, groups[:-1])
+        HoldOut().rows(y, groups)
     with pytest.raises(ValueError, match="cannot be split"):
-        split.rows(y[:1])
-    split.fraction = 0.7
+        HoldOut().rows(y[:1])
     with pytest.raises(ValueError, match="must lie in"):
-        split.rows(y)
-    split.fraction = 0.2
-    assert split.rows(np.array([0, 1])).tolist() == [False, True]
+        HoldOut(0.7).rows(y)
+    with pytest.raises(ValueError, match="by 'subjects' or 'blocks'"):
+        HoldOut(by="chance").rows(y)
 
 
 # -- class weights ----------------------------------------------------------------------------------------------------

@@ -320,6 +320,35 @@ def demo(
 
 app.command()(pretrain)
 
+
+@app.command()
+def cache(
+    recordings: Annotated[list[Path], typer.Argument(help="Folders, BIDS data sets or files.")],
+    folder: Annotated[Path, typer.Option("--cache", "-c", help="Folder that holds the conformed recordings.")],
+    assume_unit: Unit = None,
+    match: Match = "name",
+    line_freq: LineFreq = None,
+    gaps: Gaps = "split",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Recordings conformed at a time; -1 for all cores.")] = 1,
+    strict: Annotated[bool, typer.Option(help="Stop at a recording that cannot be read, rather than skip it.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Conform recordings once, for training: what is in the cache already is not made again."""
+    import mne
+
+    from mne_labram.signal.store import RecordingStore
+
+    mne.set_log_level("error" if quiet else "info")
+    source = recordings[0] if len(recordings) == 1 else recordings
+    found = RecordingStore(source, errors="raise" if strict else "skip", n_jobs=jobs)
+    options = {"assume_unit": assume_unit, "match": match, "line_freq": line_freq, "gaps": gaps}
+    conformed = found.conform(cache=folder, n_jobs=jobs, **options)
+    if not quiet:
+        typer.echo(
+            f"{len(conformed)} recordings, {conformed.n_hours:.3g} h, {len(conformed.skipped)} skipped: {folder}"
+        )
+
+
 benchmark = typer.Typer(help="Tables of speed, each with ratios against a peer in the same run.", no_args_is_help=True)
 app.add_typer(benchmark, name="benchmark")
 
@@ -347,3 +376,16 @@ def memory(
     from mne_labram.benchmark.memory import memory_table
 
     typer.echo(memory_table(hours, size=size, stride=stride))
+
+
+@benchmark.command()
+def store(
+    files: Annotated[int, typer.Option(help="Number of files.")] = 24,
+    hours: Annotated[float, typer.Option(help="Length of each file in hours.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of one turn.")] = 0.25,
+    rounds: Annotated[int, typer.Option(help="Turns of each way of reading.")] = 12,
+) -> None:
+    """Windows per second and peak memory of reading many files, against three ways of MNE's."""
+    from mne_labram.benchmark.store import store_table
+
+    typer.echo(store_table(files=files, hours=hours, seconds=seconds, rounds=rounds))

@@ -21,6 +21,8 @@ _SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".cnt", ".lay", ".nxe", ".
 #: Recordings among the .fif files, which also hold noise covariances, head models and averages (MNE's conventions).
 _FIF = re.compile(r"(?:^raw|[-_](?:raw|raw_sss|raw_tsss|eeg|meg|ieeg|epo))\.fif(?:\.gz)?$", re.IGNORECASE)
 _ENTITY = re.compile(r"(?:^|[_/\\])sub-([a-zA-Z0-9]+)(?=[_/\\.]|$)")
+#: Folders of a BIDS data set that hold something else than its recordings.
+_NOT_RAW = {"derivatives", "sourcedata", "code", "stimuli"}
 #: Where the part of a file name that names the subject ends: a separator, or a run number after a digit (S001R03).
 _SEPARATOR = re.compile(r"[\s_.-]")
 _RUN = re.compile(r"(?<=\d)[rR]\d+$")
@@ -177,8 +179,9 @@ def _bids_paths(root: Path) -> list[Path]:
     from mne_bids import find_matching_paths
 
     found = find_matching_paths(root, datatypes="eeg", suffixes="eeg", check=False)
-    paths = {Path(each.fpath) for each in found}
-    return sorted(path for path in paths if path.suffix.lower() in (*_SUFFIXES, ".fif"))
+    paths = {Path(each.fpath) for each in found if Path(each.fpath).suffix.lower() in (*_SUFFIXES, ".fif")}
+    # mne-bids looks into derivatives too: the same recordings once more.
+    return sorted(path for path in paths if not _NOT_RAW & set(path.relative_to(root).parts))
 
 
 def _of_braindecode(source: Any, subject_of: Callable[[Path], str] | None) -> Iterator[Found]:

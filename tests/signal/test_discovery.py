@@ -1,0 +1,162 @@
+"""Which files are recordings, whose they are, and what a BIDS data set or Braindecode adds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import mne
+import pytest
+
+from mne_labram.signal.contract import ContractError
+from mne_labram.signal.discovery import find_recordings, open_found, subject_of_path
+
+
+@pytest.mark.parametrize(
+    ("path", "subject"),
+    [
+        ("eegmat/Subject00_1.edf", "Subject00"),
+        ("eegmmidb/S001R03.edf", "S001"),
+        ("eegmmidb/S109/S109R14.edf", "S109"),
+        ("chbmit/chb01_03_preictal.edf", "chb01"),
+        ("chbmit/chb01/chb01_16_seizure_full.edf", "chb01"),
+        ("uci_eeg/co2a0000369-epo.fif", "co2a0000369"),
+        ("mi_openbci/S03_S1R0_raw.fif", "S03"),
+        ("siena/PN00/PN00-1.edf", "PN00"),
+        ("train/aaaaaaac/s001_2002/02_tcp_le/aaaaaaac_s001_t000.edf", "aaaaaaac"),
+        ("ds/sub-07/ses-1/eeg/sub-07_ses-1_task-rest_eeg.edf", "07"),
+        ("ds/sub-07/recording.edf", "07"),
+        ("patients/p12/eeg_2.edf", "p12"),
+        ("patients/p12/night1.edf", "p12"),
+        ("patients/p12/01.edf", "p12"),
+        ("patients/p12/raw.fif", "p12"),
+        ("chbmit/chb24_R2.edf", "chb24"),
+        ("x/R2.edf", "R2"),
+    ],
+)
+def test_whose_recording_it_is(path: str, subject: str) -> None:
+    assert subject_of_path(path) == subject
+    assert subject_of_path(Path("/data") / path) == subject
+
+
+def test_the_real_recordings(shared_data) -> None:
+    found = [each for each in find_recordings(shared_data) if each.dataset != "clinical_formats"]
+    subjects: dict[str, set[str]] = {}
+    for each in found:
+        subjects.setdefault(each.dataset, set()).add(each.subject)
+    assert subjects["eegmat"] == {f"Subject{i:02d}" for i in range(24)}
+    assert subjects["eegmmidb"] == {"S001"}
+    assert subjects["chbmit"] == {"chb01"}
+    assert subjects["mi_openbci"] == {f"S{i:02d}" for i in range(2, 7)}
+    assert len(subjects["uci_eeg"]) == 14
+    # Averages, covariances, head models, events and matrices are no recordings.
+    assert set(subjects) == {"eegmat", "eegmmidb", "chbmit", "mi_openbci", "uci_eeg"}
+    assert len(found) == len({each.path for each in found}) == 48 + 7 + 18 + 5 + 14
+
+
+def _touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_folder_is_looked_through_in_order(tmp_path) -> None:
+    _touch(tmp_path, "b/x_1.EDF", "a/y.bdf", "a/.hidden.edf", ".git/z.edf", "c.txt", "a/v.vhdr", "a/v.eeg", "a/w.eeg")
+    _touch(tmp_path, "a/k-cov.fif", "a/k_raw.fif", "a/k_raw-1.fif", "a/k-epo.fif.gz", "a/k-ave.fif", "q/n.mff/info.xml")
+    names = [each.path.relative_to(tmp_path).as_posix() for each in find_recordings(tmp_path)]
+    assert names == ["a/k-epo.fif.gz", "a/k_raw.fif", "a/v.vhdr", "a/w.eeg", "a/y.bdf", "b/x_1.EDF", "q/n.mff"]
+
+
+def test_data_sets_are_told_from_subjects(tmp_path) -> None:
+    _touch(tmp_path, "one/S001R01.edf", "p07/eeg.edf", "chb02/chb02_1.edf", "here.edf")
+    found = {each.path.name: (each.dataset, each.subject) for each in find_recordings(str(tmp_path))}
+    root = tmp_path.name
+    assert found["S001R01.edf"] == ("one", "S001")
+    assert found["eeg.edf"] == (root, "p07")
+    assert found["chb02_1.edf"] == (root, "chb02")
+    assert found["here.edf"] == (root, "here")
+
+
+def test_lists_hold_files_and_folders_once(tmp_path) -> None:
+    _touch(tmp_path, "d/a_1.edf", "d/a_2.edf", "strange.xyz")
+    source = [tmp_path / "d" / "a_2.edf", str(tmp_path / "d"), tmp_path / "strange.xyz", tmp_path / "gone.edf"]
+    names = [each.path.name for each in find_recordings(source, subject_of=lambda path: path.parent.name)]
+    assert names == ["a_2.edf", "a_1.edf", "strange.xyz", "gone.edf"]
+
+
+def test_what_is_no_source(tmp_path, make_raw) -> None:
+    with pytest.raises(ContractError, match="There is no file or folder"):
+        list(find_recordings(tmp_path / "gone"))
+    with pytest.raises(TypeError, match="got int"):
+        list(find_recordings(3))
+    with pytest.raises(TypeError, match="Paths are needed, got int"):
+        list(find_recordings([3]))
+    with pytest.raises(TypeError, match="call conform"):
+        list(find_recordings(make_raw(1.0)))
+
+
+def test_braindecode(make_raw, tmp_path) -> None:
+    raw = make_raw(2.0)
+    raw.save(tmp_path / "S05_raw.fif", verbose="ERROR")
+    lazy = mne.io.read_raw_fif(tmp_path / "S05_raw.fif", verbose="ERROR")
+    epochs = mne.make_fixed_length_epochs(raw, 1.0, verbose="ERROR")
+    source = SimpleNamespace(
+        datasets=[
+            SimpleNamespace(raw=raw, description={"subject": 3}),
+            SimpleNamespace(raw=lazy, description=None),
+            SimpleNamespace(windows=epochs, description={"subject": "k", "dataset": "D"}),
+        ]
+    )
+    found = list(find_recordings(source))
+    assert [(each.subject, each.dataset) for each in found] == [
+        ("3", "braindecode"),
+        ("S05", "braindecode"),
+        ("k", "D"),
+    ]
+    assert found[0].instance is raw
+    assert open_found(found[2]) is epochs
+    by_path = list(find_recordings(source, subject_of=lambda path: path.name))
+    assert by_path[1].subject == "S05_raw.fif"
+    with pytest.raises(TypeError, match="neither a Raw nor Epochs"):
+        list(find_recordings(SimpleNamespace(datasets=[SimpleNamespace(raw=None)])))
+
+
+@pytest.fixture
+def bids_root(tmp_path, make_raw) -> Path:
+    """Write a small BIDS data set by hand, with a bad channel that only channels.tsv knows of."""
+    root = tmp_path / "study"
+    for subject in ("01", "02"):
+        folder = root / f"sub-{subject}" / "eeg"
+        folder.mkdir(parents=True)
+        stem = folder / f"sub-{subject}_task-rest"
+        mne.export.export_raw(f"{stem}_eeg.edf", make_raw(4.0, seed=int(subject)), verbose="ERROR")
+        rows = [f"{name}\tEEG\tuV\t{'bad' if name == 'C3' else 'good'}" for name in make_raw(1.0).ch_names]
+        Path(f"{stem}_channels.tsv").write_text("\n".join(["name\ttype\tunits\tstatus", *rows]) + "\n")
+        about = {"TaskName": "rest", "SamplingFrequency": 250, "PowerLineFrequency": 60, "EEGReference": "n/a"}
+        Path(f"{stem}_eeg.json").write_text(json.dumps(about))
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "study", "BIDSVersion": "1.9.0"}))
+    _touch(root, "derivatives/sub-01/eeg/sub-01_task-rest_desc-clean_eeg.edf")
+    return root
+
+
+def test_bids(bids_root) -> None:
+    for source in (bids_root, bids_root.parent):
+        found = list(find_recordings(source))
+        assert [(each.subject, each.dataset, each.bids) for each in found] == [
+            ("01", "study", True),
+            ("02", "study", True),
+        ]
+    notes: list[str] = []
+    raw = open_found(found[0], notes)
+    assert raw.info["bads"] == ["C3"]
+    assert raw.info["line_freq"] == 60
+    assert not raw.preload
+
+
+def test_a_broken_bids_data_set_is_one_sentence(bids_root) -> None:
+    found = next(find_recordings(bids_root))
+    found.path.write_bytes(b"0" * 300)
+    with pytest.raises(ContractError, match="cannot be read as part of a BIDS data set"):
+        open_found(found)

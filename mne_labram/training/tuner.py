@@ -373,7 +373,10 @@ def _base_model(model: Any) -> nn.Module:
 
 def _classifier(base: nn.Module, options: dict[str, Any]) -> LabramForClassification:
     """Copy a model's encoder, with its own head where it has one and no other is asked for, else with a fresh one."""
-    options = {"chs_info": None, "ch_positions": None, **{k: v for k, v in options.items() if v is not None}}
+    # Of the montages that the encoder was trained on, a head knows those of its own channels.
+    prepared = {name: value for name, value in base._contract_fields.items() if name != "montages"}
+    options = {name: value for name, value in options.items() if value is not None}
+    options = {"chs_info": None, "ch_positions": None, "contract": prepared or None, **options}
     own_head = isinstance(base, LabramForClassification) and not {"n_outputs", "class_names"} & set(options)
     if own_head:
         options = {"n_outputs": base.n_outputs, "class_names": base.class_names, "pooling": base.pooling, **options}

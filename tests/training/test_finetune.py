@@ -276,6 +276,11 @@ def test_what_it_starts_from(base: LabramForMaskedModeling, windows: Any, tmp_pa
     torch.testing.assert_close(kept.module_.final_layer.weight, trained.final_layer.weight, atol=1e-6, rtol=0)
     fresh = _tuner(trained, n_outputs=3, lr=1e-12, max_epochs=1).fit(X, y, groups=groups)
     assert fresh.module_.final_layer.weight.shape == (3, 16)
+    # The encoder may know more montages than the head.
+    both = _base(contract={"montages": ["referential", "bipolar"], "h_freq": 40.0})
+    tuned = finetuned_model(_tuner(both, max_epochs=1).fit(X, y, groups=groups))
+    assert both.contract.montages == ("referential", "bipolar")
+    assert (tuned.contract.montages, tuned.contract.h_freq) == (("referential",), 40.0)
     # Arrays do not say their channels; a model that was bound by hand does.
     assert _tuner(base, ch_names=None, max_epochs=1).fit(X, y, groups=groups).module_.ch_names == CHANNELS
     with pytest.raises(ContractError, match="does not say what its channels are; pass ch_names"):

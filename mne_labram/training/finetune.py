@@ -103,7 +103,7 @@ def finetuner(
     **options : Any
         Further arguments of ``EEGClassifier``, e.g. ``callbacks``, ``criterion__label_smoothing``,
         ``module__drop_path_prob`` or ``optimizer__param_groups`` in place of ours
-        (:func:`mne_labram.training.layer_decay_patterns` writes ours).
+        (:func:`mne_labram.training.layer_decay.layer_decay_patterns` writes ours).
 
     Returns
     -------

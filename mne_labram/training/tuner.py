@@ -148,10 +148,12 @@ class FineTuner(EEGClassifier):
 
         Parameters
         ----------
-        X, y, groups
+        X, y
             As for :meth:`fit`.
         classes : array-like | None
             Not used.
+        groups : array-like, shape (n_windows,) | None
+            As for :meth:`fit`.
         **fit_params : Any
             See ``EEGClassifier``.
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mne_labram.nn.masking import block_mask, random_mask
+from mne_labram.nn.masking import block_mask, draw_mask, mixed_mask, random_mask
 
 
 @given(n=st.integers(1, 6), n_tokens=st.integers(2, 60), ratio=st.floats(0.05, 0.95))
@@ -44,3 +44,32 @@ def test_blocks_are_whole(axis: str) -> None:
 def test_share_must_leave_something(ratio: float) -> None:
     with pytest.raises(ValueError, match="masked share"):
         random_mask(1, 4, ratio)
+
+
+@given(n_chans=st.integers(1, 9), n_patches=st.integers(1, 6), ratio=st.floats(0.05, 0.95), seed=st.integers(0, 99))
+def test_mixed_masks_hide_something_and_leave_something(n_chans: int, n_patches: int, ratio: float, seed: int) -> None:
+    mask = mixed_mask(7, n_chans, n_patches, ratio, generator=torch.Generator().manual_seed(seed))
+    assert mask.shape == (7, n_chans * n_patches)
+    assert mask.any(dim=1).all()
+    if n_chans * n_patches > 1:
+        assert not mask.all(dim=1).any()
+
+
+def test_mixed_masks_are_of_three_kinds_and_of_the_share_asked_for() -> None:
+    mask = mixed_mask(900, 12, 8, 0.5, generator=torch.Generator().manual_seed(3)).view(900, 12, 8)
+    channels = (mask == mask[:, :, :1]).flatten(1).all(dim=1)
+    times = (mask == mask[:, :1]).flatten(1).all(dim=1)
+    for kind in (channels, times, ~channels & ~times):
+        assert 0.25 < float(kind.float().mean()) < 0.42
+    assert abs(float(mask.float().mean()) - 0.5) < 0.02
+    assert float(mask.float().mean(dim=(1, 2)).std()) > 0.05
+
+
+def test_masks_by_name() -> None:
+    for name, expected in (
+        ("random", random_mask(2, 12, 0.4, generator=torch.Generator().manual_seed(0))),
+        ("mixed", mixed_mask(2, 3, 4, 0.4, generator=torch.Generator().manual_seed(0))),
+    ):
+        assert torch.equal(draw_mask(name, 2, 3, 4, 0.4, generator=torch.Generator().manual_seed(0)), expected)
+    with pytest.raises(ValueError, match="masking must be one of 'random', 'mixed', got 'blocks'"):
+        draw_mask("blocks", 2, 3, 4, 0.4)

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
 
-from mne_labram.models.labram.base import LabramMixin
+from mne_labram.models.labram.base import SFREQ, LabramMixin
 from mne_labram.models.labram.inputs import batch_signal, with_arrays
 from mne_labram.models.labram.official import official_masked
 from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.models.labram.tokenizer import LabramTokenizer
 from mne_labram.nn.initialization import INIT_STD, initialize_weights
-from mne_labram.nn.masking import random_mask
+from mne_labram.nn.masking import MASKINGS, draw_mask
+from mne_labram.nn.spectra import SpectralTarget
 
 __all__ = ["CLS_POSITIONS", "LabramForMaskedModeling"]
 
@@ -61,6 +62,14 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         Share of hidden patches.
     symmetric : bool
         Train on the complement of each mask too.
+    masking : {"random", "mixed"}
+        Hide single patches, as officially, or in some windows whole channels and in others whole seconds
+        (:func:`mne_labram.nn.masking.mixed_mask`; ours).
+    spectral_weight : float
+        Weight of a second loss: the log amplitude of every patch, hidden or not, from 1 to 45 Hz, is read off its token
+        by a linear map (ours; on visible patches after the spectral loss of Gram, whose encoder sees only those). The
+        official loss is on hidden patches only, and what the model then makes of the others is of no concern to it.
+        0 has no such map.
     cls_position : {"first_channel", "cls_row"}
         Position embedding of the CLS token. ``"first_channel"`` repeats a slip of the official pre-training code,
         which gives it that of the first channel; row 0 of the table is then never trained, although the official
@@ -130,6 +139,8 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         tokenizer: Any = None,
         mask_ratio: float = 0.5,
         symmetric: bool = True,
+        masking: str = "random",
+        spectral_weight: float = 0.0,
         cls_position: str = "first_channel",
         spatial: str = "names",
         ch_positions: list[list[float]] | None = None,
@@ -171,7 +182,12 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
             )
         if not 0.0 < mask_ratio < 1.0:
             raise ValueError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}.")
+        if masking not in MASKINGS:
+            raise ValueError(f"masking must be one of {', '.join(map(repr, MASKINGS))}, got {masking!r}.")
+        if not spectral_weight >= 0.0:
+            raise ValueError(f"spectral_weight must not be negative, got {spectral_weight}.")
         self.mask_ratio, self.symmetric, self.cls_position = mask_ratio, symmetric, cls_position
+        self.masking, self.spectral_weight = masking, float(spectral_weight)
         if n_codes is None:
             n_codes = 8192 if tokenizer is None else tokenizer.n_codes
         numbers = resolve_size(size, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads)
@@ -192,6 +208,11 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
         self.final_layer = nn.Linear(numbers.embed_dim, n_codes)
         initialize_weights(self.final_layer, pretraining=True)
+        self.spectral_target = self.spectral_head = None
+        if spectral_weight > 0.0:
+            self.spectral_target = SpectralTarget("log_amplitude", patch_size, sfreq=SFREQ)
+            self.spectral_head = nn.Linear(numbers.embed_dim, self.spectral_target.parts["log_amplitude"])
+            initialize_weights(self.spectral_head, pretraining=True)
         self._record(n_codes=n_codes, tokenizer=None)
         self._tokenizer: list[LabramTokenizer] = []
         if tokenizer is not None:
@@ -308,7 +329,9 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         -------
         losses : dict of str to Tensor
             ``"loss"`` (the sum), ``"masked_loss"``, ``"symmetric_loss"`` (if ``symmetric``), each a mean cross-entropy
-            over the hidden patches, and, without gradient, ``"accuracy"``.
+            over the hidden patches, ``"hidden_spectrum_loss"`` and ``"visible_spectrum_loss"`` (if
+            ``spectral_weight`` is positive, and with that weight), each a mean squared error, and, without gradient,
+            ``"accuracy"``.
 
         Raises
         ------
@@ -324,8 +347,11 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
         model = self if ch_names is None else self.bind_channels(ch_names, positions=positions)
         x = model._checked(x)
         labels = model._labels(x)
+        n_patches = x.shape[2] // self.patch_size
         if mask is None:
-            mask = random_mask(len(x), labels.shape[1], self.mask_ratio, generator=generator, device=x.device)
+            mask = draw_mask(
+                self.masking, len(x), x.shape[1], n_patches, self.mask_ratio, generator=generator, device=x.device
+            )
         else:
             mask = model._checked_mask(mask, x)
         patches = model.encoder.patch_embed(model._split_patches(x))
@@ -337,7 +363,6 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
             )
         # The patches are embedded once, and both halves go through the blocks in one batch.
         hidden = torch.cat([model._hide(patches, m) for m in masks.values()])
-        n_patches = x.shape[2] // self.patch_size
         tokens = model.encoder.norm(model.encoder(hidden, n_patches, cls_position=self.cls_position))
         out: dict[str, Tensor] = {}
         n_right = 0
@@ -345,10 +370,25 @@ class LabramForMaskedModeling(LabramMixin, EEGModuleMixin, nn.Module):
             logits = model.final_layer(part[m])
             out[name] = F.cross_entropy(logits.float(), labels[m])
             n_right = n_right + (logits.detach().argmax(dim=-1) == labels[m]).sum()
+        if self.spectral_head is not None:
+            out |= model._spectral_losses(x, tokens[:, 1:], torch.cat(list(masks.values())))
         return {
             "loss": torch.stack(list(out.values())).sum(),
             **out,
             "accuracy": n_right / sum(m.sum() for m in masks.values()),
+        }
+
+    def _spectral_losses(self, x: Tensor, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Compare what tokens of every pass say of the log amplitude with what it is."""
+        patches = x.detach().unflatten(2, (-1, self.patch_size))
+        if self.training:
+            self.spectral_target.update(patches)
+        wanted = self.spectral_target(patches)["log_amplitude"].flatten(1, 2)
+        error = (self.spectral_head(tokens).float() - wanted.repeat(len(mask) // len(x), 1, 1)).square().mean(dim=-1)
+        # Sums, because windows of one patch without the complementary pass leave nothing visible.
+        return {
+            f"{name}_spectrum_loss": self.spectral_weight * error[rows].sum() / rows.sum().clamp_min(1)
+            for name, rows in (("hidden", mask), ("visible", ~mask))
         }
 
     def _labels(self, x: Tensor) -> Tensor:

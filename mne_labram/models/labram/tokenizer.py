@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from mne_labram.models.labram.official import official_tokenizer
 from mne_labram.models.labram.sizes import TOKENIZER_SIZES, replace_numbers
 from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.full_precision import without_autocast
-from mne_labram.nn.initialization import initialize_weights
+from mne_labram.nn.initialization import initialize_bottleneck
 from mne_labram.nn.kmeans import perplexity
 from mne_labram.nn.modules import evaluating
 from mne_labram.nn.quantizer import Quantized, VectorQuantizer
@@ -62,7 +63,8 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         Configuration: 200 x 12 x 10 (width, blocks, heads) with a codebook of 8192 x 64, the same with 24 blocks, or
         ours for small machines, 128 x 4 x 4 with 512 x 32.
     embed_dim, num_layers, num_heads, decoder_layers, n_codes, code_dim : int | None
-        Replace a number of the configuration.
+        Replace a number of the configuration. With ``decoder_layers=0`` every patch is reconstructed from its own code
+        (and its channel and time), without help of its neighbours' codes, so that each code means something by itself.
     target : {"amplitude+phase", "amplitude+sincos", "log_amplitude"}
         What is reconstructed; see :class:`mne_labram.nn.spectra.SpectralTarget`. The first is the official one; for
         weights of one's own, above all from little data, ``"log_amplitude"`` is the one whose codes say most about the
@@ -188,7 +190,10 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
             raise ValueError(f"size must be one of {', '.join(map(repr, TOKENIZER_SIZES))}, got {size!r}.")
         named = TOKENIZER_SIZES[size]
         numbers = replace_numbers(named.encoder, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads)
-        decoder = replace_numbers(numbers, num_layers=decoder_layers or named.decoder_layers)
+        n_blocks = named.decoder_layers if decoder_layers is None else decoder_layers
+        if n_blocks < 0:
+            raise ValueError(f"decoder_layers must be at least 0, got {n_blocks}.")
+        decoder = replace(numbers, num_layers=n_blocks)
         width, code_dim = numbers.embed_dim, code_dim or named.code_dim
         self.target = SpectralTarget(target, patch_size, sfreq=SFREQ, band=(target_band[0], target_band[1]))
         self._record(target_band=[float(edge) for edge in target_band])
@@ -226,8 +231,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
                 for name, n_bins in self.target.parts.items()
             }
         )
-        initialize_weights(self.to_latent)
-        initialize_weights(self.final_layer)
+        initialize_bottleneck(self.to_latent, self.decoder.patch_embed, self.final_layer)
 
     @property
     def n_codes(self) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mne_labram.models.labram.sizes import Size
 from mne_labram.nn.attention import LAYER_NORM_EPS, TransformerBlock
-from mne_labram.nn.initialization import INIT_STD, initialize_weights, rescale_blocks
+from mne_labram.nn.initialization import INIT_STD, initialize_spread, initialize_weights, rescale_blocks
 from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding
 
 __all__ = ["LabramTransformer"]
@@ -83,6 +83,8 @@ class LabramTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         initialize_weights(self, pretraining=pretraining)
+        if getattr(patch_embed, "spectrum", None) is not None:
+            initialize_spread(patch_embed.spectrum_proj)
         rescale_blocks(self.blocks)
         cut = INIT_STD if pretraining else 2.0
         for table in (self.cls_token, self.time_embed, getattr(spatial_embed, "table", None)):

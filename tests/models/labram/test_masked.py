@@ -162,3 +162,54 @@ def test_bad_masks() -> None:
             model(_x(), mask=mask)
     with pytest.raises(ValueError, match="mask_ratio must lie between 0 and 1"):
         _build(mask_ratio=1.0)
+
+
+def test_the_spectrum_is_read_off_every_token() -> None:
+    model = _build(spectral_weight=0.5).eval()
+    x, mask = _x(), _mask()
+    losses = model.training_step(x, mask=mask)
+    plain = _build().eval().training_step(x, mask=mask)
+    patches = x.unflatten(2, (-1, 200))
+    wanted = model.spectral_target(patches)["log_amplitude"].flatten(1, 2)
+    errors = [
+        (model.spectral_head(model(x, return_features=True, mask=m)["features"]) - wanted).square().mean(-1)
+        for m in (mask, ~mask)
+    ]
+    hidden = torch.cat([errors[0][mask], errors[1][~mask]]).mean()
+    visible = torch.cat([errors[0][~mask], errors[1][mask]]).mean()
+    torch.testing.assert_close(losses["hidden_spectrum_loss"], 0.5 * hidden)
+    torch.testing.assert_close(losses["visible_spectrum_loss"], 0.5 * visible)
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * (hidden + visible))
+    assert int(model.spectral_target.n_updates) == 0
+    model.train().training_step(x, mask=mask)["loss"].backward()
+    assert int(model.spectral_target.n_updates) == 1
+    assert model.spectral_head.weight.grad.abs().sum() > 0
+
+
+def test_a_window_of_one_patch_has_a_spectral_loss_without_anything_visible() -> None:
+    model = _build(ch_names=CH_NAMES[:1], spectral_weight=1.0, symmetric=False)
+    losses = model.training_step(_x()[:, :1, :200], mask=torch.ones(4, 1, dtype=torch.bool))
+    assert losses["visible_spectrum_loss"].item() == 0.0
+    assert torch.isfinite(losses["loss"])
+
+
+def test_positions_of_a_batch_reach_the_tokenizer() -> None:
+    """Channels without a name of the 10-05 system are known by where they are."""
+    options = {"spatial": "coordinates"}
+    tokenizer = _tokenizer(**options)
+    model = _build(tokenizer=tokenizer, **options).eval()
+    places = torch.tensor([[0.08, 0.0, 0.03], [0.0, 0.08, 0.03], [0.0, 0.0, 0.12]]).numpy()
+    batch = {"x": _x(), "ch_names": ["E1", "E2", "E3"], "positions": places}
+    moved = {**batch, "positions": places[::-1].copy()}
+    one, other = (model.training_step(each, mask=_mask()) for each in (batch, moved))
+    assert float(one["loss"]) != float(other["loss"])
+    assert model.ch_names == CH_NAMES
+    assert tokenizer.ch_names == CH_NAMES
+
+
+def test_a_model_that_knows_positions_says_which_montages_it_was_trained_on() -> None:
+    contract = {"montages": ["referential", "bipolar"]}
+    assert _build(spatial="coordinates", contract=contract, tokenizer=None).contract.montages == tuple(
+        contract["montages"]
+    )
+    assert _build(contract=contract, tokenizer=None).contract.montages == ("referential",)

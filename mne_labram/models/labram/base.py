@@ -199,7 +199,7 @@ class LabramMixin:
         )
 
     def _accepted_montages(self) -> tuple[str, ...]:
-        """What the bound names are; a model that knows channels by position may say that it was trained on more."""
+        """Say what the bound names are, or what a model that knows positions was trained on."""
         if self.spatial == "coordinates" and "montages" in self._contract_fields:
             return tuple(self._contract_fields["montages"])
         return self._montages

@@ -202,7 +202,7 @@ def test_positions_of_a_batch_reach_the_tokenizer() -> None:
     batch = {"x": _x(), "ch_names": ["E1", "E2", "E3"], "positions": places}
     moved = {**batch, "positions": places[::-1].copy()}
     one, other = (model.training_step(each, mask=_mask()) for each in (batch, moved))
-    assert float(one["loss"]) != float(other["loss"])
+    assert one["loss"].item() != other["loss"].item()
     assert model.ch_names == CH_NAMES
     assert tokenizer.ch_names == CH_NAMES
 

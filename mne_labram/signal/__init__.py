@@ -12,6 +12,7 @@ from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalCon
 from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.quality import QualityThresholds
 from mne_labram.signal.report import ConformReport
+from mne_labram.signal.store import ConformedStore, RecordingStore, WindowTable
 from mne_labram.signal.vocabulary import DOUBLE_BANANA, LABRAM_CHANNELS
 
 __all__ = [
@@ -23,9 +24,12 @@ __all__ = [
     "CheckReport",
     "ConformPlan",
     "ConformReport",
+    "ConformedStore",
     "ContractError",
     "QualityThresholds",
+    "RecordingStore",
     "SignalContract",
+    "WindowTable",
     "conform_array",
     "conform_epochs_array",
     "electrode_positions",

@@ -231,7 +231,7 @@ def _conform_one(recording: Recording, contract: SignalContract, options: dict[s
         notes: list[str] = []
         inst = open_found(recording, notes)
         if isinstance(inst, mne.io.BaseRaw):
-            _write_raw(inst, notes, contract, options, target)
+            _write_raw(inst, recording.path.name, notes, contract, options, target)
         else:
             _write_epochs(inst, contract, options, target)
     except CacheWriteError:
@@ -244,9 +244,14 @@ def _conform_one(recording: Recording, contract: SignalContract, options: dict[s
 
 
 def _write_raw(
-    raw: mne.io.BaseRaw, notes: Sequence[str], contract: SignalContract, options: dict[str, Any], target: Path
+    raw: mne.io.BaseRaw,
+    name: str,
+    notes: Sequence[str],
+    contract: SignalContract,
+    options: dict[str, Any],
+    target: Path,
 ) -> None:
-    plan = plan_conform(raw, contract, reading_notes=notes, verbose="ERROR", **options)
+    plan = plan_conform(raw, contract, reading_notes=notes, name=name, verbose="ERROR", **options)
     seams = {plan.chain.first_out(sample) for sample in plan.seams}
     bounds = sorted({0, plan.n_times, *(seam for seam in seams if seam < plan.n_times)})
 

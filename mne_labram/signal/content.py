@@ -54,13 +54,14 @@ def files_of(recording: Any) -> list[Path]:
         # Side-cars apply to all recordings whose entities they share, in their folder and those above (BIDS 1.10,
         # "The inheritance principle").
         entities = set(path.name.split("_")[:-1])
-        for folder in list(path.parents)[:4]:
+        for folder in path.parents:
             for each in sorted(folder.iterdir()):
                 if each.name.endswith(_SIDECARS) or f"_{each.name}" in _SIDECARS:
-                    named = {
-                        part for part in each.name.split("_")[:-1] if "-" in part and not part.startswith("space-")
-                    }
-                    files += [each] if named <= entities else []
+                    # "space" is an entity of side-cars only.
+                    parts = {part for part in each.name.split("_")[:-1] if not part.startswith("space-")}
+                    files += [each] if parts <= entities else []
+            if (folder / "dataset_description.json").exists():
+                break
     return list(dict.fromkeys(files))
 
 
@@ -107,7 +108,7 @@ def _hash_instance(inst: Any) -> str:
         )
     else:
         pieces = (inst.get_data(item=[i], copy=False, verbose="ERROR") for i in range(len(inst)))
-    digest.update(json.dumps(about).encode())
+    digest.update(json.dumps(about, default=str).encode())
     for piece in pieces:
         digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()
@@ -145,8 +146,9 @@ class ContentIndex:
     def remember(self, hashes: dict[str, str]) -> None:
         """Take the hashes of a recording's files."""
         for path, value in hashes.items():
-            if path and os.path.exists(path):
-                self.known[path] = [*_stamp(path), value]
+            stamp = _stamp(path)
+            if stamp is not None:
+                self.known[path] = [*stamp, value]
 
     def save(self) -> None:
         """Write what is known."""
@@ -154,6 +156,9 @@ class ContentIndex:
             temporary.write_text(json.dumps(self.known), encoding="utf8")
 
 
-def _stamp(path: str) -> list[int]:
-    status = os.stat(path)
+def _stamp(path: str) -> list[int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
     return [status.st_size, status.st_mtime_ns]

@@ -191,6 +191,9 @@ def _of_braindecode(source: Any, subject_of: Callable[[Path], str] | None) -> It
             instance = getattr(each, "windows", None)
         if not isinstance(instance, mne.io.BaseRaw | mne.BaseEpochs):
             raise TypeError(f"Braindecode's data set {number} holds neither a Raw nor Epochs.")
+        if isinstance(instance, mne.BaseEpochs) and not instance.preload:
+            # MNE counts epochs when it has read them once; a copy, because that drops the bad ones from the object.
+            instance = instance.copy().drop_bad(verbose="ERROR")
         names = getattr(instance, "filenames", None) or (getattr(instance, "filename", None),)
         path = Path(f"recording-{number}") if names[0] is None else Path(names[0])
         description = getattr(each, "description", None)

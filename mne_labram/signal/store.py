@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from mne.utils import logger, verbose
 
+from mne_labram.signal.conformed_store import ConformedRecording, ConformedStore
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.discovery import Found, find_recordings
 from mne_labram.signal.edf_samples import EdfSamples
@@ -20,10 +21,7 @@ from mne_labram.signal.recording import Recording, look_at, open_native, picks_o
 from mne_labram.signal.window_table import WindowTable, select_files, tile_segments
 from mne_labram.signal.windows import n_samples
 
-if TYPE_CHECKING:
-    from mne_labram.signal.conformed_store import ConformedStore
-
-__all__ = ["Recording", "RecordingStore", "WindowTable"]
+__all__ = ["ConformedRecording", "ConformedStore", "Recording", "RecordingStore", "WindowTable"]
 
 
 class RecordingStore:

@@ -101,7 +101,7 @@ def test_braindecode(make_raw, tmp_path) -> None:
     raw = make_raw(2.0)
     raw.save(tmp_path / "S05_raw.fif", verbose="ERROR")
     lazy = mne.io.read_raw_fif(tmp_path / "S05_raw.fif", verbose="ERROR")
-    epochs = mne.make_fixed_length_epochs(raw, 1.0, verbose="ERROR")
+    epochs = mne.make_fixed_length_epochs(raw, 1.0, preload=True, verbose="ERROR")
     source = SimpleNamespace(
         datasets=[
             SimpleNamespace(raw=raw, description={"subject": 3}),
@@ -117,6 +117,11 @@ def test_braindecode(make_raw, tmp_path) -> None:
     ]
     assert found[0].instance is raw
     assert open_found(found[2]) is epochs
+    unread = mne.make_fixed_length_epochs(raw, 1.0, preload=False, verbose="ERROR")
+    (each,) = find_recordings(SimpleNamespace(datasets=[SimpleNamespace(windows=unread)]))
+    assert len(each.instance) == 2
+    assert not each.instance.preload
+    assert not unread._bad_dropped
     by_path = list(find_recordings(source, subject_of=lambda path: path.name))
     assert by_path[1].subject == "S05_raw.fif"
     with pytest.raises(TypeError, match="neither a Raw nor Epochs"):

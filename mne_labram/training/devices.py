@@ -159,7 +159,10 @@ def seed_step(*numbers: int) -> None:
         Seed, step, batch, process: not negative.
     """
     (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint32).tolist()
-    torch.manual_seed(seed)
+    # Not torch.manual_seed: without a GPU in use it notes, with a traceback, that one is to be seeded later.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (for models of others, which may still draw from it)
 

@@ -34,6 +34,7 @@ from mne_labram.training.means import Means, Pending, scalars
 from mne_labram.training.optimization import cosine_learning_rate, parameter_groups, set_learning_rate
 from mne_labram.training.resume import (
     checkpoint_steps,
+    clear_leftovers,
     differences,
     latest_checkpoint,
     restore_state,
@@ -245,6 +246,8 @@ class _Trainer:
         if found is not None and (different := differences(found[0]["config"], self.config)):
             raise ValueError(f"The checkpoint in {self.folder} is of another training: {different}.")
         checkpoints.mkdir(parents=True, exist_ok=True)
+        if self.is_main:
+            clear_leftovers(self.folder)
         self.model.train()
         self.raw_step = _Step(self.model)
         groups = parameter_groups(

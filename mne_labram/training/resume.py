@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mne_labram.nn.state import load_strict
 
 __all__ = [
     "checkpoint_steps",
+    "clear_leftovers",
     "differences",
     "latest_checkpoint",
     "restore_state",
@@ -156,6 +158,21 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a training that was killed was writing.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one training, which is not running.
+    """
+    for place in (folder, folder / "checkpoints"):
+        for path in place.glob(".*-????????"):
+            # written_whole() works in hidden folders named after the file: .log.csv-1a2b3c4d
+            if path.is_dir() and re.match(r"\.(?:step-\d+|best|final|log|epochs)\.\w+-", path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -1,0 +1,35 @@
+"""A script for ``accelerate launch``: train a small tokenizer into a folder, and write down its codebook."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mne
+import torch
+from recordings import small_store, small_tokenizer
+
+from mne_labram.training.augment import Augmentation
+from mne_labram.training.batches import WindowBatches
+from mne_labram.training.pretrain import pretrain
+
+
+def train(folder: Path) -> None:
+    """Batches of 5, 6 and 7 windows: odd ones too."""
+    torch.manual_seed(0)
+    model = small_tokenizer(warmup_steps=2, spatial="coordinates")
+    batches = WindowBatches(small_store(), lengths=(2,), batch_size=7, augment=Augmentation(), weights={"one": 0.7})
+    held_out = WindowBatches(small_store(1), lengths=(2,), batch_size=5, shuffle=False)
+    settings = {"epochs": 4, "lr": 1e-3, "warmup_epochs": 1, "log_every": 3, "accumulate": 2, "clip_grad": 1.0}
+    done = pretrain(model, batches, folder, settings=settings, validation=held_out, device="cpu")
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    torch.save(model.state_dict(), folder / f"{rank}.pt")
+    print("main" if done.is_main else "other", done.step, flush=True)
+
+
+if __name__ == "__main__":
+    mne.set_log_level("error")
+    torch.set_num_threads(1)
+    train(Path(sys.argv[1]))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -13,8 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate  # noqa: F401  (here, so that every forked process has it)
 import mne
 import torch
+import torch.distributed.tensor
 from recordings import small_store, small_tokenizer
 
 from mne_labram.training.augment import Augmentation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ def open_conformed(folder: Path, recording: Any) -> ConformedRecording:
         path=recording.path,
         dataset=recording.dataset,
         subject=recording.subject,
-        ch_names=about["ch_names"],
+        ch_names=[sys.intern(name) for name in about["ch_names"]],  # thousands of recordings have the same
         positions=None if about["positions"] is None else np.array(about["positions"]),
         montage=about["montage"],
         n_times=about["n_times"],

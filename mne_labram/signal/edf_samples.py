@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -223,6 +224,7 @@ def _names(header: EdfHeader, kept: Sequence[int]) -> list[str]:
     names = []
     for i, label in enumerate(header.labels):
         if i in kept:
-            names.append(f"{label}-{seen[label]}" if counts[label] > 1 else label)
+            # Interned: thousands of files have the same names.
+            names.append(sys.intern(f"{label}-{seen[label]}" if counts[label] > 1 else label))
         seen[label] += 1
     return names

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import mne
 import pytest
 
-from mne_labram.signal.contract import ContractError
+from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.discovery import find_recordings, open_found, subject_of_path
+from mne_labram.signal.store import RecordingStore
 
 
 @pytest.mark.parametrize(
@@ -158,6 +159,22 @@ def test_bids(bids_root) -> None:
     assert raw.info["bads"] == ["C3"]
     assert raw.info["line_freq"] == 60
     assert not raw.preload
+
+
+def test_bids_in_a_store(bids_root, tmp_path) -> None:
+    """Samples are read from the file; what is conformed knows of channels.tsv and of *_eeg.json."""
+    store = RecordingStore(bids_root, errors="raise")
+    assert [(each.subject, each.reader) for each in store.recordings] == [("01", "pread"), ("02", "pread")]
+    assert store.read(1, 0, 250).shape == (8, 250)
+    contract = SignalContract(sfreq=100.0, l_freq=1.0, h_freq=40.0, patch_samples=100)
+    conformed = store.conform(contract, cache=tmp_path / "cache")
+    assert all("C3" not in each.ch_names and len(each.ch_names) == 7 for each in conformed.recordings)
+    assert conformed.report(0)["line_freq"] == 60
+    # A channel that turns out to be good is another recording.
+    table = next(bids_root.rglob("sub-01*_channels.tsv"))
+    table.write_text(table.read_text().replace("bad", "good"))
+    again = RecordingStore(bids_root).conform(contract, cache=tmp_path / "cache")
+    assert [len(each.ch_names) for each in again.recordings] == [8, 7]
 
 
 def test_a_broken_bids_data_set_is_one_sentence(bids_root) -> None:

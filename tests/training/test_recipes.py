@@ -1,0 +1,180 @@
+"""Recipes: the numbers of the paper, and nothing that is not understood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mne_labram.training.recipes import KINDS, load_recipe, recipe_names, with_training
+
+from .recordings import small_tokenizer
+
+SIZES = ("base", "large", "huge", "tiny")
+
+
+def test_what_ships() -> None:
+    assert recipe_names() == sorted(f"{size}-{kind}" for size in SIZES for kind in KINDS)
+    assert recipe_names("masked") == [f"{size}-masked" for size in sorted(SIZES)]
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert recipe == load_recipe(name.split("-")[0], name.split("-")[1])
+        assert recipe.name == name
+        assert recipe.description
+
+
+def test_the_tokenizer_of_the_paper() -> None:
+    """Jiang et al. (2024), table 3."""
+    recipe = load_recipe("base", "tokenizer")
+    training = recipe.training
+    assert (training.lr, training.min_lr, training.betas) == (5e-5, 1e-5, (0.9, 0.99))
+    assert (training.weight_decay, training.epochs, training.warmup_epochs) == (1e-4, 100, 10)
+    assert training.clip_grad is None
+    assert recipe.windows == {"tokens_per_window": 256, "stride": 1.0, "batch_size": 1024, "shift": False}
+    assert recipe.contract_fields() == {"l_freq": 0.1, "h_freq": 75.0, "notch": True, "reference": "recorded"}
+    assert recipe.augment is None
+    model = recipe.build_model()
+    assert (model.n_codes, model.quantizer.dim, len(model.encoder.blocks), len(model.decoder.blocks)) == (
+        8192,
+        64,
+        12,
+        3,
+    )
+    assert model.target.kind == "amplitude+phase"
+    # The count of the authors' own code.
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(7_522_640, rel=0.01)
+    for size in ("large", "huge"):
+        other = load_recipe(size, "tokenizer")
+        assert (other.training, other.windows, other.signal) == (training, recipe.windows, recipe.signal)
+    assert load_recipe("large", "tokenizer").model["size"] == "large"
+    assert load_recipe("huge", "tokenizer").model["size"] == "base"
+
+
+@pytest.mark.parametrize(
+    ("size", "layer_scale", "n_parameters"), [("base", 0.1, 5.8e6), ("large", 1e-5, 46e6), ("huge", 1e-6, 369e6)]
+)
+def test_the_models_of_the_paper(size: str, layer_scale: float, n_parameters: float) -> None:
+    """Jiang et al. (2024), tables 1 and 4."""
+    recipe = load_recipe(size, "masked")
+    training = recipe.training
+    assert (training.lr, training.min_lr, training.betas) == (5e-4, 1e-5, (0.9, 0.98))
+    assert (training.weight_decay, training.epochs, training.warmup_epochs) == (0.05, 50, 5)
+    assert (training.clip_grad, training.layer_decay) == (3.0, None)
+    assert recipe.windows == {"tokens_per_window": 256, "stride": 4.0, "batch_size": 512}
+    # On no device: huge would take 1.5 GB.
+    with torch.device("meta"):
+        model = recipe.build_model(small_tokenizer())
+    assert (model.mask_ratio, model.symmetric, model.cls_position) == (0.5, True, "cls_row")
+    assert recipe.model["layer_scale"] == layer_scale
+    assert recipe.model["drop_path_prob"] == 0.0
+    assert sum(p.numel() for p in model.encoder.parameters()) == pytest.approx(n_parameters, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiny_is_small_and_knows_every_montage(kind: str) -> None:
+    recipe = load_recipe("tiny", kind)
+    model = recipe.build_model(None if kind == "tokenizer" else load_recipe("tiny", "tokenizer").build_model())
+    assert 5e5 < sum(p.numel() for p in model.parameters()) < 4e6
+    assert model.bind_channels(["Fp1-F3", "C4-P4"]).ch_names == ["FP1-F3", "C4-P4"]
+    assert model.contract.vocabulary is None
+    # Subjects that judge the weights are not trained on.
+    validation = recipe.data.get("validation_subjects", [])
+    for number in (20, 21, 22, 23):
+        assert any(f"Subject{number}" in name for name in validation)
+    assert {"lr", "epochs"} <= set(recipe.training.numbers())
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+_GOOD = """
+kind = "tokenizer"
+seed = 3
+[model]
+size = "small"
+[signal]
+h_freq = 45.0
+line_freq = 50.0
+[data]
+folders = ["a"]
+weights = {a = 2.0}
+[windows]
+lengths = [2.0]
+[training]
+lr = 1e-3
+betas = [0.8, 0.9]
+"""
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    recipe = load_recipe(_write(tmp_path, _GOOD), "tokenizer")
+    assert (recipe.name, recipe.seed, recipe.training.betas) == ("mine", 3, (0.8, 0.9))
+    assert recipe.contract_fields() == {"h_freq": 45.0}
+    assert recipe.conform_options() == {"line_freq": 50.0}
+    model = recipe.build_model()
+    assert model.contract.h_freq == 45.0
+    assert model.quantizer.seed == 3
+    assert load_recipe(tmp_path / "mine.toml", seed=9).seed == 9
+    changed = with_training(recipe, max_steps=5, epochs=None)
+    assert (changed.training.max_steps, changed.training.epochs) == (5, recipe.training.epochs)
+    assert recipe.training.max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("lr = 1e-3", "learning_rate = 1", r"There is no 'learning_rate' in \[training\]; did you mean '\w+'\?"),
+        ("lr = 1e-3", "warmup_epoch = 1", r"did you mean 'warmup_epochs'\?"),
+        ("lr = 1e-3", "lr = 0", "lr must be a number above 0, got 0"),
+        ("[model]", "[modell]", "no 'modell' in the recipe mine; did you mean 'model'"),
+        ('size = "small"', "n_code = 5", r"no 'n_code' in \[model\]; did you mean 'n_codes'"),
+        ('size = "small"', "contract = 5", r"no 'contract' in \[model\]"),
+        ("h_freq = 45.0", "hfreq = 45.0", r"no 'hfreq' in \[signal\]; did you mean 'h_freq'"),
+        ("h_freq = 45.0", "sfreq = 100.0", r"no 'sfreq' in \[signal\]"),
+        ("lengths = [2.0]", "length = [2.0]", r"no 'length' in \[windows\]; did you mean 'lengths'"),
+        ('folders = ["a"]', 'folder = ["a"]', r"no 'folder' in \[data\]; did you mean 'folders'"),
+        ("seed = 3", "seed = -3", "seed must be a whole number of at least 0, got -3"),
+        ("seed = 3", 'tokenizer = "x"', "trains a tokenizer, so it cannot name one"),
+        ("seed = 3", "seed = ", "mine is no TOML: "),
+        ('kind = "tokenizer"', 'kind = "masked"', "is for masked, not for tokenizer"),
+        ('kind = "tokenizer"', 'kind = "both"', "must have kind = 'tokenizer' or 'masked', got 'both'"),
+        ("[windows]\nlengths = [2.0]", "[augment]\ngains = 1", r"no 'gains' in \[augment\]; did you mean 'gain_sd'"),
+        ("[windows]\nlengths = [2.0]", "[augment]\nflip = 2", "flip is a probability"),
+        ("[windows]\nlengths = [2.0]", "[augment]\nflip = 0.5", "bipolar channels, most of which have no name"),
+        ("[windows]\nlengths = [2.0]", "", None),
+    ],
+)
+def test_what_is_not_understood_is_refused(tmp_path: Path, old: str, new: str, match: str | None) -> None:
+    text = _GOOD.replace(old, new)
+    assert text != _GOOD
+    if match is None:
+        assert load_recipe(_write(tmp_path, text), "tokenizer").windows == {}
+        return
+    with pytest.raises(ValueError, match=match) as error:
+        load_recipe(_write(tmp_path, text), "tokenizer")
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model in the recipe mine must be a table, \[model\]"):
+        load_recipe(_write(tmp_path, 'kind = "tokenizer"\nmodel = 3'))
+
+
+def test_which_recipe() -> None:
+    with pytest.raises(FileNotFoundError, match="no file 'medium'; the recipes that ship are base, huge, large, tiny"):
+        load_recipe("medium", "masked")
+    with pytest.raises(ValueError, match="one of tokenizer, masked, got 'classifier'"):
+        load_recipe("base", "classifier")
+
+
+def test_a_tokenizer_of_another_signal_is_refused() -> None:
+    recipe = load_recipe("tiny", "masked")
+    with pytest.raises(ValueError, match="needs a tokenizer: set tokenizer"):
+        recipe.build_model()
+    other = small_tokenizer(contract={"h_freq": 45.0 if recipe.signal["h_freq"] != 45.0 else 30.0, "notch": False})
+    with pytest.raises(ValueError, match=r"trained on another signal: h_freq, notch of its contract differ"):
+        recipe.build_model(other)

@@ -16,8 +16,9 @@ from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.store import RecordingStore
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import first_process_first, own_random_state, resolve_training_precision
-from mne_labram.training.pretrain import Pretraining, pretrain, refuse_other_training
+from mne_labram.training.pretrain import Pretraining, pretrain
 from mne_labram.training.recipes import Recipe
+from mne_labram.training.trainer import refuse_other_training
 from mne_labram.weights.files import file_sha256
 from mne_labram.weights.pretrained import load_model
 

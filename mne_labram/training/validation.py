@@ -16,7 +16,10 @@ from mne_labram.training.means import Means, Pending, scalars
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["validate"]
+__all__ = ["Validation", "validate"]
+
+#: Held-out batches, or a function of the model.
+Validation = WindowBatches | Callable[[nn.Module], Mapping[str, float]]
 
 # Apart from the seeds of training steps, which count from 0.
 _STREAM = 2**31
@@ -24,7 +27,7 @@ _STREAM = 2**31
 
 def validate(
     step: nn.Module,
-    validation: WindowBatches | Callable[[nn.Module], Mapping[str, float]],
+    validation: Validation,
     *,
     accelerator: Accelerator,
     seed: int = 0,

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from mne_labram.models.labram import LabramForMaskedModeling
-from mne_labram.training import pretrain as module
-from mne_labram.training import resume
+from mne_labram.training import resume, trainer
 from mne_labram.training.augment import Augmentation
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.logbook import Table
 from mne_labram.training.pretrain import CollapsedCodebookError, DivergedError, pretrain
 from mne_labram.training.settings import TrainingSettings
+from mne_labram.training.trainer import Trainer
 from mne_labram.weights import describe_checkpoint, load_checkpoint
 
 from .recordings import THREE, small_store, small_tokenizer
@@ -150,7 +150,7 @@ def test_stopping_and_going_on_changes_nothing(tmp_path: Path) -> None:
     steps = []
     with pytest.MonkeyPatch.context() as patch:
         # As if the time was up; 7 is the last step of an epoch.
-        patch.setattr(module._Trainer, "_reason_to_stop", lambda self: int(self.step in (1, 2, 6, 7, 12)))
+        patch.setattr(Trainer, "_decide", lambda self: 2 * (self.step in (1, 2, 6, 7, 12)))
         while not steps or steps[-1] < 21:
             model, done = train(parts, resume=True, settings={"checkpoint_minutes": 1.0})
             steps.append(done.step)
@@ -264,7 +264,7 @@ def test_infinite_weights_are_not_saved(tmp_path: Path, monkeypatch: pytest.Monk
         with torch.no_grad():
             model.level.fill_(math.inf)
 
-    monkeypatch.setattr(module.Pending, "add", lambda self, *arguments: spoil(*arguments))
+    monkeypatch.setattr(trainer.Pending, "add", lambda self, *arguments: spoil(*arguments))
     with pytest.raises(DivergedError, match="level is NaN or infinite"):
         pretrain(model, _batches(), tmp_path, settings=replace(SETTINGS, max_steps=1), device="cpu")
     assert resume.checkpoint_steps(tmp_path / "checkpoints") == []

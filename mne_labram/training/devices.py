@@ -218,15 +218,15 @@ def compiled_blocks(model: nn.Module, backend: bool | str) -> Iterator[None]:
     backend : bool | str
         Whether to, or the backend of ``torch.compile``.
 
-    Raises
-    ------
-    ValueError
-        If there is no such backend.
-
     Yields
     ------
     None
         Nothing.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
     """
     blocks = [block for each in model.modules() if isinstance(each, nn.ModuleList) for block in each] if backend else []
     if isinstance(backend, str) and backend not in torch._dynamo.list_backends(None):

@@ -115,10 +115,10 @@ class Logbook:
     ----------
     folder : Path
         Gets ``log.csv``, a row every few steps, and ``epochs.csv``, a row per epoch.
-    first, total : int
-        Steps done before, and at the end.
-    first_epoch : int
-        Epochs done before.
+    total : int
+        Steps at the end.
+    first, first_epoch : int
+        Steps and epochs done before.
     tensorboard : bool
         Write for TensorBoard too.
     active : bool

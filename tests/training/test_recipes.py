@@ -130,7 +130,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("lr = 1e-3", "learning_rate = 1", r"There is no 'learning_rate' in \[training\]; did you mean '\w+'\?"),
         ("lr = 1e-3", "warmup_epoch = 1", r"did you mean 'warmup_epochs'\?"),
         ("lr = 1e-3", "lr = 0", "lr must be a number above 0, got 0"),
-        ("[model]", "[modell]", "no 'modell' in the recipe mine; did you mean 'model'"),
+        ("[model]", "[model_]", "no 'model_' in the recipe mine; did you mean 'model'"),
         ('size = "small"', "n_code = 5", r"no 'n_code' in \[model\]; did you mean 'n_codes'"),
         ('size = "small"', "contract = 5", r"no 'contract' in \[model\]"),
         ("h_freq = 45.0", "hfreq = 45.0", r"no 'hfreq' in \[signal\]; did you mean 'h_freq'"),

@@ -1,0 +1,355 @@
+"""What a frozen embedding holds: a linear probe across subjects, beside band power.
+
+Rest against mental arithmetic on EEGMAT (Zyma et al. 2019). Rest and task of a subject are separate files, separately
+cleaned, so within a subject they can be told apart by what is no brain activity at all; only subjects that the probe
+has not seen are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mne_labram.decoding.inference import ModelRunner
+from mne_labram.decoding.windows import window_function
+from mne_labram.signal.conform import plan_conform
+from mne_labram.signal.contract import SignalContract
+from mne_labram.signal.opening import open_recording
+from mne_labram.signal.windows import iter_windows, n_samples
+
+__all__ = [
+    "BANDS",
+    "LabelledWindows",
+    "ProbeScores",
+    "band_power",
+    "channel_embedding",
+    "eegmat_windows",
+    "paired_difference",
+    "probe",
+    "standardized_by_subject",
+    "subject_folds",
+    "table_row",
+]
+
+#: Edges of the bands in Hz: delta, theta, alpha, low beta, high beta, low gamma.
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 20.0), (20.0, 30.0), (30.0, 45.0))
+# Square microvolts per Hz that count as nothing.
+_POWER_FLOOR = 1e-3
+# What C is chosen from, and principal components kept where there are more features than windows can bear.
+_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_N_COMPONENTS = 256
+_INNER_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class LabelledWindows:
+    """Windows of several subjects.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (n_windows, n_chans, n_times)
+        Microvolts.
+    y : ndarray of int, shape (n_windows,)
+        Classes.
+    subjects : ndarray of str, shape (n_windows,)
+        Whose they are.
+    ch_names : list of str
+        Channels.
+    sfreq : float
+        Sampling rate in Hz.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    subjects: np.ndarray
+    ch_names: list[str]
+    sfreq: float
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """Scores of subjects that the probe had not seen.
+
+    Attributes
+    ----------
+    subjects : list of str
+        Test subjects, in order.
+    balanced_accuracy, auroc : ndarray, shape (n_subjects,)
+        One value per subject.
+    """
+
+    subjects: list[str]
+    balanced_accuracy: np.ndarray
+    auroc: np.ndarray
+
+    def of(self, subjects: Sequence[str]) -> ProbeScores:
+        """Return the scores of some of the subjects."""
+        rows = [self.subjects.index(subject) for subject in subjects]
+        return ProbeScores([self.subjects[i] for i in rows], self.balanced_accuracy[rows], self.auroc[rows])
+
+
+def eegmat_windows(
+    folder: str | Path, contract: SignalContract, *, seconds: float = 4.0, average: bool = False
+) -> LabelledWindows:
+    """Cut the EEGMAT recordings into windows: class 0 is rest (``_1``), class 1 mental arithmetic (``_2``).
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder with ``Subject00_1.edf`` and so on.
+    contract : SignalContract
+        How the signal is prepared.
+    seconds : float
+        Length of a window; windows do not overlap.
+    average : bool
+        Refer to the average of all channels.
+
+    Returns
+    -------
+    windows : LabelledWindows
+        Usable windows of all subjects.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no such recordings.
+    """
+    files = sorted(Path(folder).glob("Subject*_[12].edf"))
+    if not files:
+        raise FileNotFoundError(f"There are no EEGMAT recordings (Subject00_1.edf ...) in {str(folder)!r}.")
+    length = n_samples(seconds, contract.sfreq, "seconds")
+    x, y, subjects, names = [], [], [], None
+    for file in files:
+        plan = plan_conform(open_recording(file), contract, ch_names=names)
+        names = list(plan.ch_names)
+        for batch in iter_windows(plan, length, length, batch_size=64):
+            data = batch.data[batch.usable]
+            x.append(data - data.mean(axis=1, keepdims=True) if average else data)
+            y += [int(file.stem.endswith("_2"))] * len(data)
+            subjects += [file.stem.split("_")[0]] * len(data)
+    return LabelledWindows(np.concatenate(x), np.array(y), np.array(subjects), names or [], contract.sfreq)
+
+
+def band_power(windows: LabelledWindows, bands: Sequence[tuple[float, float]] = BANDS) -> np.ndarray:
+    """Compute the logarithm of band power: the baseline.
+
+    Parameters
+    ----------
+    windows : LabelledWindows
+        The signal.
+    bands : sequence of (float, float)
+        Edges in Hz.
+
+    Returns
+    -------
+    features : ndarray, shape (n_windows, n_chans * n_bands)
+        Natural logarithm of the mean power density (Welch's method, 2-s segments) in every band and channel.
+    """
+    from scipy.signal import welch
+
+    n_times = windows.x.shape[-1]
+    frequencies, power = welch(windows.x, windows.sfreq, nperseg=min(n_times, int(2 * windows.sfreq)), axis=-1)
+    parts = [power[..., (frequencies >= low) & (frequencies < high)].mean(axis=-1) for low, high in bands]
+    return np.log(np.stack(parts, axis=-1) + _POWER_FLOOR).reshape(len(windows.x), -1).astype(np.float64)
+
+
+def channel_embedding(model: Any, windows: LabelledWindows) -> np.ndarray:
+    """Embed windows, one vector per channel: the mean over time of its tokens.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        One of our models.
+    windows : LabelledWindows
+        The signal, prepared as the model's contract says.
+
+    Returns
+    -------
+    features : ndarray, shape (n_windows, n_chans * embed_dim)
+        float32.
+    """
+    runner = ModelRunner(model, windows.ch_names, precision="float32", batch_size=32)
+    with runner.running():
+        return runner(windows.x, window_function(model, "embed", "channels")).reshape(len(windows.x), -1)
+
+
+def standardized_by_subject(features: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Z-score every feature within each subject, which needs that subject's windows but none of its labels.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n_windows, n_features)
+        Features.
+    subjects : ndarray, shape (n_windows,)
+        Whose the windows are.
+
+    Returns
+    -------
+    features : ndarray, shape (n_windows, n_features)
+        A new array.
+    """
+    out = np.empty(features.shape, dtype=np.float64)
+    for subject in np.unique(subjects):
+        rows = subjects == subject
+        centred = features[rows] - features[rows].mean(axis=0)
+        out[rows] = centred / (centred.std(axis=0) + 1e-9)
+    return out
+
+
+def subject_folds(subjects: Sequence[str] | np.ndarray, n_folds: int) -> list[list[str]]:
+    """Split subjects into groups of neighbours in alphabetical order.
+
+    Parameters
+    ----------
+    subjects : sequence of str
+        One per window, or one per subject.
+    n_folds : int
+        Number of groups.
+
+    Returns
+    -------
+    folds : list of list of str
+        Test subjects of each fold; every subject is in one.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer subjects than folds.
+    """
+    names = sorted(set(map(str, subjects)))
+    if not 2 <= n_folds <= len(names):
+        raise ValueError(f"{len(names)} subjects cannot be split into {n_folds} folds; there must be 2 or more.")
+    return [list(map(str, part)) for part in np.array_split(names, n_folds)]
+
+
+def probe(
+    features: np.ndarray | Callable[[int], np.ndarray],
+    windows: LabelledWindows,
+    folds: Sequence[Sequence[str]],
+    *,
+    standardize: bool = False,
+    seed: int = 0,
+) -> ProbeScores:
+    """Fit a logistic regression on some subjects and score it on the others, fold by fold.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n_windows, n_features) | callable
+        Features; or a function of the fold's number that returns them, where an encoder must not have seen the fold's
+        test subjects.
+    windows : LabelledWindows
+        Gives classes and subjects.
+    folds : sequence of sequence of str
+        Test subjects of each fold.
+    standardize : bool
+        Z-score features within every subject (:func:`standardized_by_subject`).
+    seed : int
+        Of the principal components.
+
+    Returns
+    -------
+    scores : ProbeScores
+        Of every test subject, in the order of the folds.
+
+    Notes
+    -----
+    Features are z-scored with the mean and deviation of the training subjects and, where there are more than 256,
+    reduced to 256 principal components. The penalty is chosen among training subjects (4 folds of them) by the
+    mean AUROC of a subject. Classes are weighted by their inverse frequency.
+    """
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    names: list[str] = []
+    accuracies, aurocs = [], []
+    for number, fold in enumerate(folds):
+        values = features(number) if callable(features) else features
+        if standardize:
+            values = standardized_by_subject(values, windows.subjects)
+        test = np.isin(windows.subjects, list(fold))
+        decision = _decision(values[~test], windows.y[~test], windows.subjects[~test], values[test], seed)
+        for subject in fold:
+            rows = windows.subjects[test] == subject
+            names.append(subject)
+            accuracies.append(balanced_accuracy_score(windows.y[test][rows], decision[rows] > 0))
+            aurocs.append(roc_auc_score(windows.y[test][rows], decision[rows]))
+    return ProbeScores(names, np.array(accuracies), np.array(aurocs))
+
+
+def _decision(x: np.ndarray, y: np.ndarray, groups: np.ndarray, x_test: np.ndarray, seed: int) -> np.ndarray:
+    """Fit with the penalty that is best among the training subjects; return the decision function of the others."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(x)
+    x, x_test = scaler.transform(x), scaler.transform(x_test)
+    if x.shape[1] > _N_COMPONENTS:
+        reduction = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=seed).fit(x)
+        x, x_test = reduction.transform(x), reduction.transform(x_test)
+        # One factor for all components: their relative sizes are kept, and one range of penalties does for all.
+        spread = np.sqrt((x**2).mean())
+        x, x_test = x / spread, x_test / spread
+    n_folds = min(_INNER_FOLDS, len(np.unique(groups)))
+    best_score, best = -np.inf, _PENALTIES[0]
+    for penalty in _PENALTIES:
+        scores = []
+        for train, held_out in GroupKFold(n_folds).split(x, y, groups):
+            values = _regression(LogisticRegression, penalty).fit(x[train], y[train]).decision_function(x[held_out])
+            for subject in np.unique(groups[held_out]):
+                rows = groups[held_out] == subject
+                scores.append(roc_auc_score(y[held_out][rows], values[rows]))
+        if np.mean(scores) > best_score:
+            best_score, best = float(np.mean(scores)), penalty
+    return _regression(LogisticRegression, best).fit(x, y).decision_function(x_test)
+
+
+def _regression(kind: Any, penalty: float) -> Any:
+    return kind(C=penalty, class_weight="balanced", max_iter=500)
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Mean difference between two rows of scores of the same subjects, and its standard error.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n_subjects,)
+        Scores.
+
+    Returns
+    -------
+    difference, standard_error : float
+        Of ``a - b``.
+    """
+    difference = np.asarray(a) - np.asarray(b)
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def table_row(scores: Mapping[bool, ProbeScores], reference: Mapping[bool, ProbeScores] | None = None) -> list[str]:
+    """Write one row of a table: inductive and with per-subject standardisation.
+
+    Parameters
+    ----------
+    scores : mapping of bool to ProbeScores
+        Key: whether features were standardised by subject.
+    reference : mapping of bool to ProbeScores | None
+        What AUROC is compared with.
+
+    Returns
+    -------
+    cells : list of str
+        Balanced accuracy, AUROC and, with a reference, the paired difference of AUROC, for each of the two.
+    """
+    cells = []
+    for key in (False, True):
+        row = scores[key]
+        cells += [f"{values.mean():.3f} ± {values.std():.3f}" for values in (row.balanced_accuracy, row.auroc)]
+        if reference is not None:
+            difference, error = paired_difference(row.auroc, reference[key].auroc)
+            cells.append(f"{difference:+.3f} ± {error:.3f}")
+    return cells

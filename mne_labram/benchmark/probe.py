@@ -290,7 +290,7 @@ def _decision(x: np.ndarray, y: np.ndarray, groups: np.ndarray, x_test: np.ndarr
     scaler = StandardScaler().fit(x)
     x, x_test = scaler.transform(x), scaler.transform(x_test)
     if x.shape[1] > _N_COMPONENTS:
-        reduction = PCA(_N_COMPONENTS, svd_solver="randomized", random_state=seed).fit(x)
+        reduction = PCA(min(_N_COMPONENTS, len(x) - 1), svd_solver="randomized", random_state=seed).fit(x)
         x, x_test = reduction.transform(x), reduction.transform(x_test)
         # One factor for all components: their relative sizes are kept, and one range of penalties does for all.
         spread = np.sqrt((x**2).mean())

@@ -216,12 +216,8 @@ def _rows(scores: Mapping[str, Mapping[bool, ProbeScores]], standardize: bool, s
 
 def _joined(embedding: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Put two kinds of features side by side, each with the same total variance."""
-    return np.hstack(
-        [
-            (each - each.mean(axis=0)) / (each.std(axis=0) + 1e-9) / np.sqrt(each.shape[1])
-            for each in (baseline, embedding)
-        ]
-    )
+    parts = [(each - each.mean(axis=0)) / (each.std(axis=0) + 1e-9) for each in (baseline, embedding)]
+    return np.hstack([part / np.sqrt(part.shape[1]) for part in parts])
 
 
 def _signature(folder: str | Path, windows: LabelledWindows, model: Any) -> tuple[np.ndarray, LabelledWindows]:

@@ -39,12 +39,19 @@ def pretrain(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Pre-train a tokenizer or a masked model on recordings."""
+    import os
+
     import mne
+
+    # How torchaudio was made to import is for those who import it.
+    mne.set_log_level("error")
     import torch
 
     from mne_labram.training.recipe_run import run_recipe
     from mne_labram.training.recipes import load_recipe, with_training
 
+    # Of several processes, one speaks.
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
     mne.set_log_level("error" if quiet else "info")
     recipe = with_training(
         load_recipe(config, kind, seed=seed),
@@ -68,7 +75,7 @@ def pretrain(
         resume=resume,
         device=device,
     )
-    if not quiet and done.is_main:
+    if not quiet:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics.items() if name in _SHOWN)
         typer.echo(f"{done.step} step(s), {shown}: {done.weights}")
 

@@ -37,7 +37,8 @@ def broadcast(*values: Tensor) -> None:
     """
     if several_processes():
         for value in values:
-            dist.broadcast(value, src=0)
+            # Gloo knows no booleans.
+            dist.broadcast(value.view(torch.uint8) if value.dtype == torch.bool else value, src=0)
 
 
 def gather_rows(rows: Tensor) -> Tensor:

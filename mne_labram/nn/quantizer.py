@@ -237,6 +237,7 @@ class VectorQuantizer(nn.Module):
         dead = dead[: len(latents)]
         chosen = torch.randperm(len(latents), generator=self._generator(int(self.n_steps) + 1))[: len(dead)]
         self.codebook[dead] = latents[chosen.to(latents.device)]
+        broadcast(self.codebook)
         self.steps_unused[dead] = 0
 
     def training_state(self) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from itertools import islice
@@ -15,6 +16,7 @@ import torch
 from mne.utils import logger
 from torch import nn
 
+from mne_labram.nn.distributed import broadcast
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import agree, make_accelerator, on_device, peak_memory, seed_step
 from mne_labram.training.logbook import Logbook
@@ -103,6 +105,11 @@ class Trainer:
         """Whether this process writes the files."""
         return self.accelerator.is_main_process
 
+    def _say(self, text: str) -> None:
+        """Log something once, not once per process."""
+        if self.is_main:
+            logger.info(text)
+
     def prepare(self, resume: bool) -> None:
         """Read the newest checkpoint, and hand model and optimiser to Accelerate."""
         checkpoints = self.folder / "checkpoints"
@@ -119,7 +126,13 @@ class Trainer:
             self.model, weight_decay=self.settings.weight_decay, layer_decay=self.settings.layer_decay
         )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.wrapped = self.accelerator.prepare_model(self.raw_step)
+        # All begin with what the first process has; DistributedDataParallel does it for parameters only.
+        self.model.to(self.accelerator.device)
+        broadcast(*self.model.buffers())
+        with warnings.catch_warnings():
+            # torch 2.13 has another name for it, which Accelerate does not know yet.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            self.wrapped = self.accelerator.prepare_model(self.raw_step)
         self.plain_optimizer = torch.optim.AdamW(
             groups, lr=self.settings.lr, betas=self.settings.betas, eps=self.settings.eps
         )
@@ -136,7 +149,7 @@ class Trainer:
         self.codes_in_use, self.n_tokens = record["codes_in_use"], record["n_tokens"]
         if self.accelerator.scaler is not None and record["scaler"]:
             self.accelerator.scaler.load_state_dict(record["scaler"])
-        logger.info(f"Going on after step {self.step} of {self.total}.")
+        self._say(f"Going on after step {self.step} of {self.total}.")
 
     def run(self) -> Pretraining:
         """Train to the end, or until there is a reason to stop."""
@@ -342,7 +355,7 @@ class Trainer:
             # The time was up, or max_steps reached, within an epoch.
             self.metrics = {**self.metrics, **self.epoch_means.values(), "epoch": self.epoch + 1, "step": self.step}
         weights = self._write_weights("final.safetensors", self.metrics)
-        logger.info(f"{'Done' if finished else 'The time is up'} after step {self.step} of {self.total}.")
+        self._say(f"{'Done' if finished else 'The time is up'} after step {self.step} of {self.total}.")
         return Pretraining(self.folder, self.step, finished, dict(self.metrics), weights, self.is_main)
 
     def _write_weights(self, name: str, metrics: Mapping[str, float]) -> Path | None:

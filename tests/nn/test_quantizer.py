@@ -234,12 +234,18 @@ _WORKER = """
 import sys
 import torch
 import torch.distributed as dist
+from mne_labram.nn.distributed import broadcast
 from mne_labram.nn.quantizer import VectorQuantizer
 from mne_labram.nn.spectra import SpectralTarget
 
 rank, n_processes, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting{n_processes}", rank=rank, world_size=n_processes)
-quantizers = [VectorQuantizer(8, 4), VectorQuantizer(32, 4, kmeans_init=False, revive_dead_codes=True)]
+quantizers = [
+    VectorQuantizer(8, 4, seed=rank),
+    VectorQuantizer(32, 4, kmeans_init=False, revive_dead_codes=True, seed=rank),
+]
+for quantizer in quantizers:
+    broadcast(*quantizer.buffers())
 targets = [SpectralTarget(kind) for kind in ("log_amplitude", "amplitude+phase")]
 for step in range(80):
     generator = torch.Generator().manual_seed(step)

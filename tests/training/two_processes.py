@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from mne_labram.training.pretrain import pretrain
 
 def train(folder: Path) -> None:
     """Batches of 5, 6 and 7 windows: odd ones too."""
-    torch.manual_seed(0)
+    # What the second process begins with does not matter.
+    torch.manual_seed(int(os.environ.get("RANK", 0)))
     model = small_tokenizer(warmup_steps=2, spatial="coordinates")
+    model.quantizer.codebook.add_(torch.rand(()) * int(os.environ.get("RANK", 0)))
     batches = WindowBatches(small_store(), lengths=(2,), batch_size=7, augment=Augmentation(), weights={"one": 0.7})
     held_out = WindowBatches(small_store(1), lengths=(2,), batch_size=5, shuffle=False)
     settings = {"epochs": 4, "lr": 1e-3, "warmup_epochs": 1, "log_every": 3, "accumulate": 2, "clip_grad": 1.0}

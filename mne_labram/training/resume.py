@@ -157,6 +157,9 @@ def _reason(error: BaseException) -> str:
     """Say in a few words why a file could not be written."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
+    # safetensors writes by itself, and says: I/O error: No space left on device (os error 28)
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(found.group(1)))
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -169,6 +169,7 @@ def test_a_limit_of_the_system(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     sentence, state = done.stdout.splitlines()
     assert "The checkpoint of step 6 could not be written" in sentence
+    assert "(File too large)" in sentence
     assert "that of step 5 is kept" in sentence
     assert state == "[5] 5 1"
 

@@ -63,18 +63,23 @@ def pretrain(
     )
     if threads is not None:
         torch.set_num_threads(threads)
-    done = run_recipe(
-        recipe,
-        Path(recipe.name) if out is None else out,
-        data=data,
-        tokenizer=tokenizer,
-        exclude_subjects=_names(exclude_subjects),
-        validation_subjects=_names(validation_subjects),
-        cache=cache,
-        n_jobs=jobs,
-        resume=resume,
-        device=device,
-    )
+    try:
+        done = run_recipe(
+            recipe,
+            Path(recipe.name) if out is None else out,
+            data=data,
+            tokenizer=tokenizer,
+            exclude_subjects=_names(exclude_subjects),
+            validation_subjects=_names(validation_subjects),
+            cache=cache,
+            n_jobs=jobs,
+            resume=resume,
+            device=device,
+        )
+    except KeyboardInterrupt as interrupt:
+        # Ctrl-C or SIGTERM; the sentence says how to go on.
+        typer.echo(str(interrupt) or "Stopped.", err=True)
+        raise typer.Exit(130) from None
     if not quiet:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics.items() if name in _SHOWN)
         typer.echo(f"{done.step} step(s), {shown}: {done.weights}")

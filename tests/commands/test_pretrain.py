@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from mne_labram import load_checkpoint
+from mne_labram import LabramTokenizer, load_checkpoint
 from mne_labram.benchmark.synthetic import simulate_recording
 from mne_labram.commands.main import app, run
 from mne_labram.training.logbook import Table
@@ -139,6 +140,21 @@ def test_a_folder_in_use_is_refused_before_anything_is_read(folder: Path, tmp_pa
     (tmp_path / "checkpoints" / "step-000000007.safetensors").write_bytes(b"")
     with pytest.raises(FileExistsError, match="holds a training of 7 steps; go on with it with resume=True"):
         _run("tokenizer", folder / "tok.toml", "--data", tmp_path / "not there", "--out", tmp_path)
+
+
+def test_interrupted_it_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: LabramTokenizer, batch: dict) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        return step(self, batch)
+
+    step = LabramTokenizer.training_step
+    monkeypatch.setattr(LabramTokenizer, "training_step", interrupted)
+    command = ("tokenizer", folder / "tok.toml", "--data", folder / "data", "--cache", folder / "cache")
+    result = CliRunner().invoke(app, ["pretrain", *map(str, command), "--out", str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == 130
+    assert "Stopped after step 1 of 8; go on with resume=True (--resume)." in result.output
+    monkeypatch.undo()
+    assert "8 step(s)" in _run(*command, "--out", tmp_path, "--device", "cpu", "--resume")
 
 
 def test_the_shipped_recipe_on_real_recordings(shared_data: Path, tmp_path: Path) -> None:

@@ -199,14 +199,19 @@ class WindowBatches:
             return
         recordings = self.store.recordings
         names = sorted({recording.dataset for recording in recordings}, key=str)
-        datasets = np.array([names.index(recording.dataset) for recording in recordings])
+        datasets = np.array([names.index(recording.dataset) for recording in recordings], dtype=np.int16)
         room = _room(self.store, file, start, n_times, step)
         montages: dict[tuple, list[int]] = {}
         for i in np.unique(file).tolist():
             montages.setdefault(_montage(recordings[i]), []).append(i)
         # By name, not by the order of files, so that a renamed folder does not change the order of montages.
-        for key in sorted(montages, key=repr):
-            mine = np.flatnonzero(np.isin(file, montages[key]))
+        keys = sorted(montages, key=repr)
+        number = np.zeros(len(recordings), dtype=np.int32)
+        for k, key in enumerate(keys):
+            number[montages[key]] = k
+        order = np.argsort(number[file], kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(number[file], minlength=len(keys)))[:-1])
+        for key, mine in zip(keys, parts, strict=True):
             first = recordings[montages[key][0]]
             batch_size, tokens = self._size
             if batch_size is None:
@@ -401,10 +406,11 @@ def _checked_weights(weights: Mapping[str, float] | None, store: Any) -> dict[st
 def _room(store: Any, file: np.ndarray, start: np.ndarray, n_times: int, stride: int) -> np.ndarray:
     """Count the samples by which windows can be moved towards later times, within stretch and usable seconds."""
     sfreq = store.contract.sfreq
-    room = np.zeros(len(file), dtype=np.int64)
-    for i in np.unique(file).tolist():
-        recording, mine = store.recordings[i], file == i
-        begins = start[mine]
+    room = np.zeros(len(file), dtype=np.int32)
+    # Tables are in order of files, so each file is one piece.
+    numbers, firsts = np.unique(file, return_index=True)
+    for i, first, stop in zip(numbers.tolist(), firsts, [*firsts[1:], len(file)], strict=True):
+        recording, begins = store.recordings[i], start[first:stop]
         segments = np.array(recording.segments, dtype=np.int64).reshape(-1, 2)
         segments = segments[np.argsort(segments[:, 0], kind="stable")]
         stops = segments[np.searchsorted(segments[:, 0], begins, side="right") - 1, 1]
@@ -412,5 +418,5 @@ def _room(store: Any, file: np.ndarray, start: np.ndarray, n_times: int, stride:
         # The next unusable second after the window, if there is one.
         following = np.searchsorted(bad, begins + n_times)
         stops = np.minimum(stops, np.append(bad, np.inf)[following])
-        room[mine] = np.clip(np.floor(stops) - n_times - begins, 0, stride - 1).astype(np.int64)
+        room[first:stop] = np.clip(np.floor(stops) - n_times - begins, 0, stride - 1)
     return room

@@ -10,7 +10,7 @@ from mne_labram.nn.spectra import LogSpectrum
 __all__ = ["PATCH_EMBEDDINGS", "PatchEmbedding", "TemporalConv"]
 
 #: Accepted by ``patch_embed=``.
-PATCH_EMBEDDINGS = ("conv", "conv+spectrum")
+PATCH_EMBEDDINGS = ("conv", "conv+spectrum", "conv+periodogram")
 
 # Kernel, stride and padding of the first convolution, and groups of every GroupNorm (LaBraM, modeling_finetune.py,
 # class TemporalConv; Jiang et al. 2024, section 2.2).
@@ -95,9 +95,11 @@ class PatchEmbedding(TemporalConv):
     ----------
     embed_dim, patch_size : int
         Width of a token, samples in a patch.
-    kind : {"conv", "conv+spectrum"}
+    kind : {"conv", "conv+spectrum", "conv+periodogram"}
         ``"conv"`` is the official embedding. ``"conv+spectrum"`` is ours: with the spectrum at hand even an untrained
-        encoder keeps band power, where the convolution alone loses most of it.
+        encoder keeps band power, where the convolution alone loses most of it. ``"conv+periodogram"`` takes the
+        spectrum without the Hann window: for a tokenizer, whose target is the plain transform, and whose codes can tell
+        no more of it than the encoder sees.
     input_scale : float
         Microvolts per unit inside the convolution; the spectrum does not depend on it.
     sfreq : float
@@ -123,8 +125,8 @@ class PatchEmbedding(TemporalConv):
             raise ValueError(f"patch_embed must be one of {', '.join(map(repr, PATCH_EMBEDDINGS))}, got {kind!r}.")
         super().__init__(embed_dim, patch_size, input_scale=input_scale, activation=activation)
         self.spectrum = None
-        if kind == "conv+spectrum":
-            self.spectrum = LogSpectrum(patch_size, sfreq, band)
+        if kind != "conv":
+            self.spectrum = LogSpectrum(patch_size, sfreq, band, taper=kind == "conv+spectrum")
             self.spectrum_proj = nn.Linear(self.spectrum.n_bins, embed_dim)
 
     def forward(self, patches: Tensor) -> Tensor:

@@ -82,22 +82,26 @@ class LogSpectrum(nn.Module):
         Sampling rate in Hz.
     band : tuple of float
         Lowest and highest frequency in Hz.
+    taper : bool
+        Apply a Hann window, so that slow drift does not leak into every bin. Without it, bins are those of the plain
+        transform, which spectral targets are made of.
 
     Notes
     -----
-    Ours. The patch's mean is removed and a Hann window applied, so that slow drift does not leak into every bin. The
-    power of a bin is that of a sinusoid of the same amplitude, in square microvolts. From its natural logarithm the
+    Ours. The patch's mean is removed. The power of a bin is that of a sinusoid of the same amplitude, in square microvolts. From its natural logarithm the
     trend of scalp EEG (:func:`typical_log_power`) is taken, and the rest divided by its spread, so that the feature is
     of order one without statistics that a checkpoint would have to carry. It is computed in float32 under autocast
     too, by a matrix product with two sinusoids per bin.
     """
 
-    def __init__(self, patch_size: int, sfreq: float = 200.0, band: tuple[float, float] = (1.0, 45.0)) -> None:
+    def __init__(
+        self, patch_size: int, sfreq: float = 200.0, band: tuple[float, float] = (1.0, 45.0), *, taper: bool = True
+    ) -> None:
         super().__init__()
         start, stop = band_bins(patch_size, sfreq, band)
         self.n_bins = stop - start
         time = torch.arange(patch_size, dtype=torch.float64, device="cpu")
-        window = 0.5 - 0.5 * torch.cos(2 * math.pi * time / patch_size)
+        window = 0.5 - 0.5 * torch.cos(2 * math.pi * time / patch_size) if taper else torch.ones_like(time)
         bins = torch.arange(start, stop, dtype=torch.float64, device="cpu")
         angles = 2 * math.pi / patch_size * torch.outer(time, bins)
         basis = torch.cat((angles.cos(), angles.sin()), dim=1) * (window / window.sum())[:, None]

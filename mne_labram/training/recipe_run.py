@@ -22,7 +22,7 @@ from mne_labram.training.trainer import refuse_other_training
 from mne_labram.weights.files import file_sha256
 from mne_labram.weights.pretrained import load_model
 
-__all__ = ["run_recipe"]
+__all__ = ["divide_recordings", "run_recipe"]
 
 
 def run_recipe(
@@ -85,15 +85,15 @@ def run_recipe(
             teacher, config["tokenizer"] = _tokenizer(tokenizer or recipe.tokenizer, recipe)
         torch.manual_seed(recipe.seed)
         model = recipe.build_model(teacher)
-    training, held_out = _stores(
+    training, held_out = divide_recordings(
         recipe,
         # A model says which montage its channels are of; what it can be bound to is asked for here.
         replace(model.contract, montages=("referential", "bipolar")),
         sources,
-        set(exclude_subjects),
-        set(validation_subjects),
         folder / "cache" if cache is None else Path(cache).expanduser(),
-        n_jobs,
+        excluded=exclude_subjects,
+        validated=validation_subjects,
+        n_jobs=n_jobs,
     )
     windows = {"lengths": None, "batch_size": None, **recipe.windows}
     if windows["batch_size"] is None and "tokens_per_batch" not in windows:
@@ -134,16 +134,46 @@ def _tokenizer(source: Any, recipe: Recipe) -> tuple[Any, dict[str, str]]:
     return model, {"name": path.name, "sha256": file_sha256(path) if path.is_file() else ""}
 
 
-def _stores(
+def divide_recordings(
     recipe: Recipe,
     contract: SignalContract,
-    sources: list[Any],
-    excluded: set[str],
-    validated: set[str],
+    sources: Sequence[Any],
     cache: Path,
-    n_jobs: int | None,
+    *,
+    excluded: Iterable[str] = (),
+    validated: Iterable[str] = (),
+    n_jobs: int | None = None,
 ) -> tuple[Any, Any]:
-    """Conform the recordings and divide them."""
+    """Conform the recordings and divide them into those to train on and those to validate on.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Says which are left out and which are for validation.
+    contract : SignalContract
+        What the recordings are made into.
+    sources : sequence of path-like
+        Folders, BIDS data sets or files.
+    cache : Path
+        Where the conformed recordings are kept.
+    excluded, validated : iterable of str
+        Subjects to leave out, or to validate on, beside those of the recipe.
+    n_jobs : int | None
+        Recordings conformed in parallel.
+
+    Returns
+    -------
+    training : ConformedStore
+        To train on.
+    validation : ConformedStore | None
+        ``None`` if there are none.
+
+    Raises
+    ------
+    ValueError
+        If a subject is not there, or nothing is left to train on.
+    """
+    excluded, validated = set(excluded), set(validated)
     store = RecordingStore(sources[0] if len(sources) == 1 else sources, n_jobs=n_jobs)
     # Names given here must be there; a recipe also names those of data sets that one may not have.
     store.select(subjects=excluded | validated or None)

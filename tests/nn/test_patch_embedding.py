@@ -55,9 +55,10 @@ def test_scale_is_a_change_of_unit() -> None:
         TemporalConv(200, input_scale=0.0)
 
 
-def test_spectrum_adds_a_linear_map() -> None:
+@pytest.mark.parametrize("kind", ["conv+spectrum", "conv+periodogram"])
+def test_spectrum_adds_a_linear_map(kind: str) -> None:
     torch.manual_seed(0)
-    both, plain = PatchEmbedding(200, kind="conv+spectrum"), PatchEmbedding(200)
+    both, plain = PatchEmbedding(200, kind=kind), PatchEmbedding(200)
     plain.load_state_dict(both.state_dict(), strict=False)
     assert {name for name, _ in both.named_parameters()} - {name for name, _ in plain.named_parameters()} == {
         "spectrum_proj.weight",
@@ -67,7 +68,7 @@ def test_spectrum_adds_a_linear_map() -> None:
     patches = 30 * torch.randn(2, 3, 200)
     expected = plain(patches) + both.spectrum(patches) @ both.spectrum_proj.weight.T + both.spectrum_proj.bias
     torch.testing.assert_close(both(patches), expected)
-    with pytest.raises(ValueError, match="patch_embed must be one of 'conv', 'conv.spectrum', got 'spectrum'"):
+    with pytest.raises(ValueError, match="patch_embed must be one of 'conv', 'conv.spectrum', .*, got 'spectrum'"):
         PatchEmbedding(200, kind="spectrum")
 
 

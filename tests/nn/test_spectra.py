@@ -150,3 +150,17 @@ def test_typical_values_are_near_real_recordings(shared_data) -> None:
 def test_unknown_target() -> None:
     with pytest.raises(ValueError, match="target must be one of 'amplitude.phase'"):
         SpectralTarget("phase")
+
+
+def test_without_a_taper_bins_are_those_of_the_plain_transform() -> None:
+    x = _eeg(2, 3, 4)
+    found = LogSpectrum(200, taper=False)(x)
+    power = (torch.fft.rfft(x - x.mean(-1, keepdim=True))[..., 1:46].abs() / 200).square() * 2
+    target = SpectralTarget("log_amplitude")(x)["log_amplitude"]
+    # The same up to scale and shift per bin: a linear map of the input is the target.
+    for feature in (found, torch.log(power)):
+        for b in (0, 9, 44):
+            pair = torch.stack([feature[..., b].flatten(), target[..., b].flatten()])
+            assert float(torch.corrcoef(pair)[0, 1]) > 0.99
+    tapered = LogSpectrum(200)(x)
+    assert float(torch.corrcoef(torch.stack([tapered[..., 9].flatten(), target[..., 9].flatten()]))[0, 1]) < 0.95

@@ -72,8 +72,9 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
     input_scale : float
         Microvolts per unit inside. Officially 100; 10 keeps more of the signal beside the position embedding when
         training starts from nothing.
-    patch_embed : {"conv", "conv+spectrum"}
-        ``"conv+spectrum"`` adds a linear map of the patch's log power spectrum, 1-45 Hz (ours).
+    patch_embed : {"conv", "conv+spectrum", "conv+periodogram"}
+        ``"conv+spectrum"`` adds a linear map of the patch's log power spectrum, 1-45 Hz (ours);
+        ``"conv+periodogram"``, without the Hann window, is for tokenizers.
     patch_size : int
         Samples in a patch; official weights need 200.
     max_patches : int

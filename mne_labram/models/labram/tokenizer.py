@@ -77,7 +77,7 @@ class LabramTokenizer(LabramMixin, EEGModuleMixin, nn.Module):
         See :class:`LabramForClassification`.
     input_scale : float
         Microvolts per unit inside; officially 100.
-    patch_embed : {"conv", "conv+spectrum"}
+    patch_embed : {"conv", "conv+spectrum", "conv+periodogram"}
         See :class:`LabramForClassification`.
     patch_size : int
         Samples in a patch; official weights need 200.

@@ -7,6 +7,7 @@ from .pipe import pipe
 from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
+from .signal.store import RecordingStore
 from .training.finetune import finetuned_model, finetuner
 from .verbs import annotate_events, labram_annotate, labram_embed, labram_tokenize
 from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrained_card, save_checkpoint
@@ -19,6 +20,7 @@ __all__ = [
     "LabramForClassification",
     "LabramForMaskedModeling",
     "LabramTokenizer",
+    "RecordingStore",
     "SignalContract",
     "annotate_events",
     "check",

@@ -88,10 +88,10 @@ class LogSpectrum(nn.Module):
 
     Notes
     -----
-    Ours. The patch's mean is removed. The power of a bin is that of a sinusoid of the same amplitude, in square microvolts. From its natural logarithm the
-    trend of scalp EEG (:func:`typical_log_power`) is taken, and the rest divided by its spread, so that the feature is
-    of order one without statistics that a checkpoint would have to carry. It is computed in float32 under autocast
-    too, by a matrix product with two sinusoids per bin.
+    Ours. The patch's mean is removed. The power of a bin is that of a sinusoid of the same amplitude, in square
+    microvolts. From its natural logarithm the trend of scalp EEG (:func:`typical_log_power`) is taken, and the rest
+    divided by its spread, so that the feature is of order one without statistics that a checkpoint would have to carry.
+    It is computed in float32 under autocast too, by a matrix product with two sinusoids per bin.
     """
 
     def __init__(

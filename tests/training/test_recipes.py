@@ -175,6 +175,7 @@ def test_a_tokenizer_of_another_signal_is_refused() -> None:
     recipe = load_recipe("tiny", "masked")
     with pytest.raises(ValueError, match="needs a tokenizer: set tokenizer"):
         recipe.build_model()
-    other = small_tokenizer(contract={"h_freq": 45.0 if recipe.signal["h_freq"] != 45.0 else 30.0, "notch": False})
+    own = {name: recipe.signal[name] for name in ("l_freq", "h_freq", "notch", "reference")}
+    other = small_tokenizer(contract={**own, "h_freq": 30.0, "notch": not own["notch"]})
     with pytest.raises(ValueError, match=r"trained on another signal: h_freq, notch of its contract differ"):
         recipe.build_model(other)

@@ -71,6 +71,11 @@ class Augmentation:
     max_tokens: int | None = 256
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, whole = getattr(self, field.name), field.name in ("min_chans", "max_tokens")
+            absent = value is None and field.name == "max_tokens"
+            if not absent and (isinstance(value, bool) or not isinstance(value, int if whole else (int, float))):
+                raise ValueError(f"{field.name} must be a {'whole ' * whole}number, got {value!r}.")
         for name in ("flip", "rereference", "bipolar", "subset"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a probability, between 0 and 1; got {getattr(self, name)}.")

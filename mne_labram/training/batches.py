@@ -139,6 +139,8 @@ class WindowBatches:
     ) -> None:
         if lengths is not None and tokens_per_window is not None:
             raise ValueError("Give lengths or tokens_per_window, not both.")
+        if lengths is not None and not len(lengths):
+            raise ValueError("lengths is empty; give one window length in seconds or more.")
         if (batch_size is None) == (tokens_per_batch is None):
             raise ValueError("Give batch_size or tokens_per_batch, one of the two.")
         for name, value in (

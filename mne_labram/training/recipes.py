@@ -25,13 +25,21 @@ KINDS: dict[str, type[nn.Module]] = {"tokenizer": LabramTokenizer, "masked": Lab
 # The channels that a fresh model is bound to: a checkpoint has to name some.
 _CH_NAMES = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
 # Arguments of a model that a recipe does not give: the channels come from the recordings, the signal from [signal].
-_NOT_OF_A_RECIPE = {"self", "n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions"}
+# What is a class in Python cannot be written in TOML.
+_NOT_OF_A_RECIPE = {
+    *("self", "n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions", "activation"),
+}
 _TABLES = ("model", "signal", "data", "windows", "training", "augment")
 _OPTIONS = ("kind", "description", "tokenizer", "seed", *_TABLES)
 _CONTRACT = ("name", "l_freq", "h_freq", "notch", "reference", "montages")
 _CONFORM = ("match", "assume_unit", "line_freq", "gaps")
 _DATA = ("folders", "exclude_subjects", "validation_subjects", "exclude_files", "validation_files", "weights")
 _WINDOWS = ("lengths", "tokens_per_window", "batch_size", "tokens_per_batch", "stride", "shift")
+# What a list holds: a text alone would be taken apart into its letters.
+_LISTS = {
+    **dict.fromkeys((name for name in _DATA if name != "weights"), (str, "texts")),
+    "lengths": ((int, float), "numbers"),
+}
 
 
 @dataclass(frozen=True)
@@ -213,10 +221,14 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
     _check_keys(tables["data"], _DATA, "[data]")
     _check_keys(tables["windows"], _WINDOWS, "[windows]")
+    for table in ("data", "windows"):
+        _check_values(tables[table], f"[{table}]")
     augment = [each.name for each in fields(Augmentation)]
     _check_keys(tables["augment"], augment, "[augment]")
     if own == "tokenizer" and "tokenizer" in found:
         raise ValueError(f"The recipe {name} trains a tokenizer, so it cannot name one.")
+    if not isinstance(found.get("tokenizer", ""), str):
+        raise ValueError(f"tokenizer in the recipe {name} must be a text, got {found['tokenizer']!r}.")
     number = found.get("seed", 0) if seed is None else seed
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
@@ -247,6 +259,29 @@ def _check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
     for key in found:
         if key not in known:
             raise ValueError(unknown_key(key, known, where))
+
+
+def _check_values(found: Mapping[str, Any], where: str) -> None:
+    """Refuse what is of another type than it should be, before it is taken for something else."""
+    for key, value in found.items():
+        if key in _LISTS:
+            kinds, what = _LISTS[key]
+            if not isinstance(value, list) or not all(_is(each, kinds) for each in value):
+                raise ValueError(f"{key} in {where} must be a list of {what}, got {value!r}.")
+        elif key == "weights":
+            if not isinstance(value, Mapping) or not all(_is(each, (int, float)) for each in value.values()):
+                raise ValueError(f"weights in {where} must be numbers by data set, got {value!r}.")
+        elif key == "shift":
+            if not isinstance(value, bool):
+                raise ValueError(f"shift in {where} must be true or false, got {value!r}.")
+        elif not _is(value, (int, float) if key == "stride" else int):
+            kind = "a number" if key == "stride" else "a whole number"
+            raise ValueError(f"{key} in {where} must be {kind}, got {value!r}.")
+
+
+def _is(value: Any, kinds: Any) -> bool:
+    """Tell whether a value is of a type; TOML's true is no number."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def with_training(recipe: Recipe, **changes: Any) -> Recipe:

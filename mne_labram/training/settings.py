@@ -120,7 +120,10 @@ class TrainingSettings:
     smallest_usage: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
+        betas = self.betas if isinstance(self.betas, (list, tuple)) else ()
+        if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}.")
+        object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))
         for name in ("epochs", "accumulate", "log_every", "keep"):
             self._check_number(name, whole=True, least=1)
         for name in ("max_steps", "checkpoint_every"):
@@ -133,8 +136,6 @@ class TrainingSettings:
             self._check_number(name, least=0.0)
         for name in ("layer_decay", "clip_grad", "checkpoint_minutes", "max_minutes"):
             self._check_number(name, above=0.0, optional=True)
-        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {list(self.betas)}.")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr ({self.min_lr:g}) must not be above lr ({self.lr:g}).")
         if self.precision not in PRECISIONS:
@@ -159,7 +160,7 @@ class TrainingSettings:
         if value is None and optional:
             return
         kinds = int if whole else (int, float)
-        bound = f"at least {least:g}" if above is None else f"above {above:g}"
+        bound = f"of at least {least:g}" if above is None else f"above {above:g}"
         fine = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
         if not fine or (least is not None and value < least) or (above is not None and value <= above):
             raise ValueError(f"{name} must be a {'whole ' * whole}number {bound}, got {value!r}.")

@@ -273,6 +273,7 @@ def test_fingerprint_tells_data_apart(store: MemoryStore) -> None:
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"batch_size": 2, "workers": -1}, "workers must not be negative"),
         ({"batch_size": 2, "lengths": (2,), "tokens_per_window": 9}, "lengths or tokens_per_window"),
+        ({"batch_size": 2, "lengths": ()}, "lengths is empty"),
         ({"batch_size": 2, "lengths": (1.5,)}, "whole patches of 1 s long, got 1.5 s"),
         ({"batch_size": 2, "lengths": (17,)}, "1 to 16 whole patches"),
         ({"batch_size": 2, "stride": -1}, "stride must be a positive number"),

@@ -61,7 +61,7 @@ def test_the_models_of_the_paper(size: str, layer_scale: float, n_parameters: fl
     assert (training.lr, training.min_lr, training.betas) == (5e-4, 1e-5, (0.9, 0.98))
     assert (training.weight_decay, training.epochs, training.warmup_epochs) == (0.05, 50, 5)
     assert (training.clip_grad, training.layer_decay) == (3.0, None)
-    assert recipe.windows == {"tokens_per_window": 256, "stride": 4.0, "batch_size": 512}
+    assert recipe.windows == {"tokens_per_window": 256, "stride": 4.0, "batch_size": 512, "shift": False}
     # On no device: huge would take 1.5 GB.
     with torch.device("meta"):
         model = recipe.build_model(small_tokenizer())
@@ -144,6 +144,20 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ('kind = "tokenizer"', 'kind = "both"', "must have kind = 'tokenizer' or 'masked', got 'both'"),
         ("[windows]\nlengths = [2.0]", "[augment]\ngains = 1", r"no 'gains' in \[augment\]; did you mean 'gain_sd'"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 2", "flip is a probability"),
+        ("[windows]\nlengths = [2.0]", "[augment]\nflip = 'a'", "flip must be a number, got 'a'"),
+        ("[windows]\nlengths = [2.0]", "[augment]\nmin_chans = 2.5", r"min_chans must be a whole number, got 2\.5"),
+        # A text where a list belongs would be taken apart: the first letter of a path is the root folder.
+        ('folders = ["a"]', 'folders = "/a"', r"folders in \[data\] must be a list of texts, got '/a'"),
+        ('folders = ["a"]', 'validation_files = "*x*"', r"validation_files in \[data\] must be a list of texts"),
+        ('folders = ["a"]', "exclude_subjects = [3]", r"exclude_subjects in \[data\] must be a list of texts"),
+        ("weights = {a = 2.0}", "weights = [2.0]", r"weights in \[data\] must be numbers by data set"),
+        ("lengths = [2.0]", "lengths = 2.0", r"lengths in \[windows\] must be a list of numbers, got 2\.0"),
+        ("lengths = [2.0]", "shift = 1", r"shift in \[windows\] must be true or false, got 1"),
+        ("lengths = [2.0]", "stride = '4'", r"stride in \[windows\] must be a number, got '4'"),
+        ("lengths = [2.0]", "batch_size = 4.5", r"batch_size in \[windows\] must be a whole number, got 4\.5"),
+        ("betas = [0.8, 0.9]", "betas = 0.9", r"betas must be two numbers in \[0, 1\), got 0\.9"),
+        ("betas = [0.8, 0.9]", "betas = ['a', 1]", r"betas must be two numbers in \[0, 1\)"),
+        ('size = "small"', 'activation = "GELU"', r"no 'activation' in \[model\]"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 0.5", "bipolar channels, most of which have no name"),
         ("[windows]\nlengths = [2.0]", "", None),
     ],
@@ -162,6 +176,11 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, old: str, new: str, m
 def test_a_table_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model in the recipe mine must be a table, \[model\]"):
         load_recipe(_write(tmp_path, 'kind = "tokenizer"\nmodel = 3'))
+
+
+def test_the_tokenizer_of_a_recipe_is_a_text(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tokenizer in the recipe mine must be a text, got 3"):
+        load_recipe(_write(tmp_path, 'kind = "masked"\ntokenizer = 3'))
 
 
 def test_which_recipe() -> None:

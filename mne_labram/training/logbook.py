@@ -7,6 +7,8 @@ import importlib.util
 import io
 import logging
 import os
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ __all__ = ["Logbook", "Table"]
 
 # Seconds before a bar appears.
 _DELAY = 2.0
+# Where there is no terminal, a bar would fill a file: a line then, at most every so many seconds.
+_LINE_EVERY = 60.0
 # Shown beside the bar, if they are there.
 _SHOWN = ("loss", "accuracy", "codebook_perplexity", "lr")
 
@@ -109,7 +113,7 @@ def _lines(columns: list[str], rows: list[Mapping[str, Any]]) -> str:
 
 
 class Logbook:
-    """Write down how a training goes.
+    """Write down how a training goes, and show it: as a bar in a terminal, elsewhere as a line every minute.
 
     Parameters
     ----------
@@ -144,9 +148,17 @@ class Logbook:
         self.steps, self.epochs = Table(folder / "log.csv"), Table(folder / "epochs.csv")
         self._writer = None
         silent = logger.getEffectiveLevel() > logging.INFO or os.environ.get("MNE_TQDM", "").lower() == "off"
+        shown = active and not silent
+        in_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._bar = tqdm(
-            total=total, initial=first, desc="Training", unit="step", delay=_DELAY, disable=silent or not active
+            total=total,
+            initial=first,
+            desc="Training",
+            unit="step",
+            delay=_DELAY,
+            disable=not (shown and in_terminal),
         )
+        self._total, self._lines, self._said_at = total, shown and not in_terminal, time.monotonic()
         if not active:
             return
         self.steps.cut("step", first)
@@ -169,7 +181,12 @@ class Logbook:
         row : mapping of str to number
             ``"step"`` and other values.
         """
-        self._bar.set_postfix({name: f"{row[name]:.4g}" for name in _SHOWN if name in row}, refresh=False)
+        shown = {name: f"{row[name]:.4g}" for name in _SHOWN if name in row}
+        self._bar.set_postfix(shown, refresh=False)
+        if self._lines and time.monotonic() - self._said_at >= _LINE_EVERY:
+            self._said_at = time.monotonic()
+            values = "".join(f", {name} {value}" for name, value in shown.items())
+            logger.info(f"Step {row['step']} of {self._total}{values}.")
         self._write(self.steps, row, "")
 
     def log_epoch(self, row: Mapping[str, float]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mne
 import pytest
 
+from mne_labram.training import logbook
 from mne_labram.training.logbook import Logbook, Table
 from mne_labram.training.means import Means, Pending, scalars
 
@@ -78,7 +81,36 @@ def test_going_on(tmp_path: Path) -> None:
     assert [row["epoch"] for row in Table(tmp_path / "epochs.csv").rows()] == ["1", "2"]
 
 
-def test_the_bar_is_silent_with_mne(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_log_file_gets_lines_not_bars(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stderr is no terminal: a line a minute, and not a thousand bars one over the other."""
+    mne.set_log_level("info")
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(logbook, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    book = Logbook(tmp_path, total=9)
+    book._bar.delay = 0
+    for step in range(1, 10):
+        book.advance()
+        book.log({"step": step, "loss": 1.0 / step, "other": 3.0})
+    book.close()
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert 1 < len(lines) < 9
+    assert lines[0] == "Step 3 of 9, loss 0.3333."
+    mne.set_log_level("error")
+    book = Logbook(tmp_path, total=9)
+    for step in range(1, 10):
+        book.log({"step": step, "loss": 1.0})
+    book.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_bar_is_silent_with_mne(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for level, shown in (("info", True), ("error", False)):
         mne.set_log_level(level)
         book = Logbook(tmp_path / level, total=2, active=True)

@@ -62,6 +62,8 @@ def pretrain(
         tensorboard=tensorboard or None,
     )
     if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}.")
         torch.set_num_threads(threads)
     try:
         done = run_recipe(

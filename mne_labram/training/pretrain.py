@@ -76,7 +76,7 @@ def pretrain(
     ValueError
         If a setting makes no sense, precision is not available, or the checkpoint is of another configuration.
     FileExistsError
-        If there are checkpoints in ``folder`` and ``resume`` is false.
+        If there are checkpoints in ``folder`` and ``resume`` is false, or final weights but no checkpoint.
     DivergedError
         If a loss, a gradient or a weight is NaN or infinite. The checkpoint before that is kept.
     CollapsedCodebookError
@@ -92,9 +92,9 @@ def pretrain(
     Notes
     -----
     Runs in one process, or in several (``accelerate launch``, ``torchrun``) that divide every batch between them: with
-    the same seed the same training, to rounding, however many there are. Everything random in a step follows from the
-    seed, the number of the step and the process, so that no random state has to be kept, and the caller's is left as
-    it was.
+    the same seed the same batches and the same codebook, to rounding, however many there are. Masks and dropout follow
+    from the seed, the number of the step and the process, so that no random state has to be kept, but another number of
+    processes draws others. The caller's random state is left as it was.
 
     The codebook of a tokenizer is float32 under mixed precision too.
     """

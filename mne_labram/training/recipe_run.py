@@ -20,7 +20,7 @@ from mne_labram.training.pretrain import Pretraining, pretrain
 from mne_labram.training.recipes import Recipe
 from mne_labram.training.trainer import refuse_other_training
 from mne_labram.weights.files import file_sha256
-from mne_labram.weights.pretrained import load_model
+from mne_labram.weights.pretrained import SHIPPED, load_model
 
 __all__ = ["divide_recordings", "run_recipe"]
 
@@ -131,7 +131,13 @@ def _tokenizer(source: Any, recipe: Recipe) -> tuple[Any, dict[str, str]]:
     model = load_model(source)
     if not hasattr(model, "codebook_usage"):
         raise ValueError(f"{source} is a {type(model).__name__}, not a tokenizer.")
-    return model, {"name": path.name, "sha256": file_sha256(path) if path.is_file() else ""}
+    if not bool(model.quantizer.initialized):
+        raise ValueError(
+            f"The codebook of {source} has not begun (its training was shorter than warmup_steps and k-means need), so "
+            "its codes mean nothing; train the tokenizer for more steps."
+        )
+    file = path if path.is_file() else SHIPPED / f"{source}.safetensors"
+    return model, {"name": path.name, "sha256": file_sha256(file)}
 
 
 def divide_recordings(
@@ -185,6 +191,7 @@ def divide_recordings(
         for i, each in enumerate(store.recordings)
         if not _is_one_of(each, excluded) and not _matches(each, patterns["exclude"])
     ]
+    _report_absent(recipe, store.recordings)
     if not kept:
         raise ValueError("All recordings are excluded; leave some to train on.")
     cache.mkdir(parents=True, exist_ok=True)
@@ -199,6 +206,17 @@ def divide_recordings(
     if not rest:
         raise ValueError("All recordings are for validation; leave some to train on.")
     return conformed.select(files=rest), conformed.select(files=held_out) if held_out else None
+
+
+def _report_absent(recipe: Recipe, recordings: Sequence[Any]) -> None:
+    """Name what the recipe leaves out or validates on that is not there: a slip of the pen would train on it."""
+    absent = []
+    for key in ("exclude_subjects", "validation_subjects"):
+        absent += [name for name in recipe.data.get(key, ()) if not any(_is_one_of(r, {name}) for r in recordings)]
+    for key in ("exclude_files", "validation_files"):
+        absent += [name for name in recipe.data.get(key, ()) if not any(_matches(r, [name]) for r in recordings)]
+    if absent:
+        logger.info(f"Of what [data] in {recipe.name} leaves out or validates on, not there: {', '.join(absent)}.")
 
 
 def _is_one_of(recording: Any, subjects: set[str]) -> bool:

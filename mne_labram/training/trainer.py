@@ -159,7 +159,8 @@ class Trainer:
             self.folder,
             total=self.total,
             first=self.step,
-            first_epoch=self.epoch,
+            # The epoch within which max_steps was reached has been looked at; any other is when it ends.
+            first_epoch=self.epoch + (self.step >= self.total and self.position > 0),
             tensorboard=self.settings.tensorboard,
             active=self.is_main,
         )
@@ -351,9 +352,15 @@ class Trainer:
 
     def _finish(self) -> Pretraining:
         finished = self.step >= self.total
-        if self.position:
-            # The time was up, or max_steps reached, within an epoch.
-            self.metrics = {**self.metrics, **self.epoch_means.values(), "epoch": self.epoch + 1, "step": self.step}
+        if self.position and not finished:
+            # The time was up within an epoch, and validation and codebook were last looked at before it.
+            self.metrics = {"epoch": self.epoch + 1, "step": self.step, **self.epoch_means.values()}
+        quantizer = getattr(self.model, "quantizer", None)
+        if self.is_main and not bool(getattr(quantizer, "initialized", True)):
+            logger.warning(
+                "The codebook has not begun, so that its codes mean nothing yet: k-means waits for warmup_steps steps "
+                f"and for ten tokens per code, and there were {self.step} steps; train longer."
+            )
         weights = self._write_weights("final.safetensors", self.metrics)
         self._say(f"{'Done' if finished else 'The time is up'} after step {self.step} of {self.total}.")
         return Pretraining(self.folder, self.step, finished, dict(self.metrics), weights, self.is_main)
@@ -378,10 +385,15 @@ class Trainer:
 
 
 def refuse_other_training(folder: Path, resume: bool) -> None:
-    """Refuse to train into a folder that holds checkpoints, unless they are to be gone on with."""
+    """Refuse to train into a folder that holds a training, unless it is to be gone on with and can be."""
     steps = checkpoint_steps(folder / "checkpoints")
     if steps and not resume:
         raise FileExistsError(
             f"{folder} holds a training of {steps[0]} steps; go on with it with resume=True (--resume), or choose "
+            "another folder."
+        )
+    if not steps and (folder / "final.safetensors").exists():
+        raise FileExistsError(
+            f"{folder} holds the weights of a training (final.safetensors) but no checkpoint to go on from; choose "
             "another folder."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mne_labram import LabramTokenizer, load_checkpoint
+from mne_labram import LabramTokenizer, load_checkpoint, save_checkpoint
 from mne_labram.benchmark.synthetic import simulate_recording
 from mne_labram.commands.main import app, run
 from mne_labram.training.logbook import Table
@@ -112,6 +112,7 @@ def test_from_recordings_to_a_model(folder: Path) -> None:
             ("tokenizer", "{}/tok.toml", "--data", "{}/data", "--device", "cuda:7"),
             "device must be 'cpu', 'cuda' or None",
         ),
+        (("tokenizer", "{}/tok.toml", "--data", "{}/data", "--threads", "0"), "threads must be at least 1, got 0."),
         (("tokenizer", "{}/tok.toml", "--data", "{}/data", "--max-steps", "0"), "max_steps must be a whole number"),
     ],
 )
@@ -140,6 +141,21 @@ def test_a_folder_in_use_is_refused_before_anything_is_read(folder: Path, tmp_pa
     (tmp_path / "checkpoints" / "step-000000007.safetensors").write_bytes(b"")
     with pytest.raises(FileExistsError, match="holds a training of 7 steps; go on with it with resume=True"):
         _run("tokenizer", folder / "tok.toml", "--data", tmp_path / "not there", "--out", tmp_path)
+
+
+def test_what_the_recipe_names_and_is_not_there_is_told(folder: Path, tmp_path: Path) -> None:
+    """A slip of the pen in validation_subjects would otherwise train on whom it meant."""
+    command = ("tokenizer", folder / "tok.toml", "--data", folder / "data", "--cache", folder / "cache")
+    text = _run(*command, "--out", tmp_path, "--max-steps", 1, "--device", "cpu")
+    assert "Of what [data] in tok leaves out or validates on, not there: nobody." in text
+
+
+def test_codes_of_a_codebook_that_has_not_begun_are_no_labels(folder: Path, tmp_path: Path) -> None:
+    model = LabramTokenizer(ch_names=["Cz"], size="small", contract={"h_freq": 45.0})
+    save_checkpoint(model, tmp_path / "fresh.safetensors")
+    command = ("masked", folder / "mem.toml", "--data", folder / "data", "--tokenizer", tmp_path / "fresh.safetensors")
+    with pytest.raises(ValueError, match="has not begun .* its codes mean nothing; train the tokenizer for more"):
+        _run(*command, "--out", tmp_path / "out")
 
 
 def test_interrupted_it_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -318,10 +319,59 @@ def test_the_time_is_up(tmp_path: Path) -> None:
     model = _tokenizer()
     done = pretrain(model, _batches(), tmp_path, settings=settings, device="cpu")
     assert (done.step, done.finished) == (1, False)
+    assert (done.metrics["epoch"], done.metrics["step"]) == (1, 1)
     assert describe_checkpoint(done.weights)["card"]["finished"] is False
     # The learning rate does not know of it, so it can be gone on with.
     done = pretrain(_tokenizer(), _batches(), tmp_path, settings=SETTINGS, resume=True, device="cpu")
     assert (done.step, done.finished) == (14, True)
+
+
+def _half(model: nn.Module) -> dict[str, float]:
+    return {"loss": 0.5}
+
+
+def test_numbers_of_an_earlier_epoch_are_not_those_of_a_later_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of time in the second epoch, the card does not give the validation after the first as that of now."""
+    decide = trainer.Trainer._decide
+    monkeypatch.setattr(trainer.Trainer, "_decide", lambda self: 2 if self.step == 9 else decide(self))
+    done = pretrain(Line(), _batches(), tmp_path, settings=SETTINGS, validation=_half, device="cpu")
+    assert (done.step, done.finished, done.metrics["epoch"]) == (9, False, 2)
+    assert _log(tmp_path, "epochs.csv")[0]["validation_loss"] == "0.5"
+    assert "validation_loss" not in done.metrics
+
+
+def test_what_is_done_keeps_its_epochs(tmp_path: Path) -> None:
+    """Going on with a training that max_steps ended within an epoch takes none of its rows away."""
+    settings = replace(SETTINGS, max_steps=10)
+    for resumed in (False, True, True):
+        done = pretrain(Line(), _batches(), tmp_path, settings=settings, validation=_half, resume=resumed, device="cpu")
+        assert done.metrics["validation_loss"] == 0.5
+        rows = _log(tmp_path, "epochs.csv")
+        assert [(row["epoch"], row["step"], row["validation_loss"]) for row in rows] == [
+            ("1", "7", "0.5"),
+            ("2", "10", "0.5"),
+        ]
+
+
+def test_weights_without_checkpoints_are_not_written_over(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, max_steps=2)
+    pretrain(_tokenizer(), _batches(), tmp_path, settings=settings, device="cpu")
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "final.safetensors").read_bytes()
+    for resumed in (False, True):
+        with pytest.raises(FileExistsError, match="holds the weights of a training .* choose another folder"):
+            pretrain(_tokenizer(), _batches(), tmp_path, settings=settings, resume=resumed, device="cpu")
+    assert (tmp_path / "final.safetensors").read_bytes() == before
+
+
+def test_a_codebook_that_has_not_begun_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for steps, told in ((1, True), (14, False)):
+        pretrain(
+            _tokenizer(), _batches(), tmp_path / str(steps), settings=replace(SETTINGS, max_steps=steps), device="cpu"
+        )
+        assert ("The codebook has not begun" in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "log"])
@@ -417,7 +467,7 @@ def test_what_a_checkpoint_says_is_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"epochs": 0}, "epochs must be a whole number at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"epochs": 1.5}, "epochs must be a whole number"),
         ({"lr": 0}, "lr must be a number above 0, got 0"),
         ({"lr": math.nan}, "lr must be a number above 0"),

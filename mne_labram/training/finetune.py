@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,10 +134,13 @@ def finetuner(
         raise ValueError(f"validation must be 'subjects', 'blocks' or None, got {validation!r}.")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    given = {"n_outputs": n_outputs, "class_names": class_names, "ch_names": ch_names}
-    for name, value in given.items():
+    if n_outputs is not None:
+        options["module__n_outputs"] = operator.index(n_outputs)
+    for name, value in {"class_names": class_names, "ch_names": ch_names}.items():
+        if isinstance(value, str):
+            raise ValueError(f"{name} must be a list of names, got {value!r}.")
         if value is not None:
-            options[f"module__{name}"] = value if isinstance(value, int) else list(value)
+            options[f"module__{name}"] = list(value)
     return FineTuner(
         "LabramForClassification",
         model=model,

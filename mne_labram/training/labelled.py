@@ -176,6 +176,8 @@ def class_labels(X: Any, y: Any) -> np.ndarray:
         if y is None:
             y = [X[i][1] for i in range(len(X))]
     labels = np.asarray(y)
+    if labels.dtype.kind in "fO" and bool((labels != labels).any()):
+        raise ValueError("Some classes are missing (NaN); leave their windows out.")
     if labels.shape != (len(X),):
         raise ValueError(f"There must be one class per window: {len(X)} windows, classes of shape {labels.shape}.")
     if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -184,6 +184,8 @@ class FineTuner(EEGClassifier):
         """Check everything before work starts; keep what the data say of the model to be built."""
         if self.preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(map(repr, PRESETS))}, got {self.preset!r}.")
+        if self.max_epochs < 1:
+            raise ValueError(f"max_epochs must be at least 1, got {self.max_epochs}.")
         if self.preset == "lora":
             require_peft()
         base = _base_model(self.model)
@@ -222,7 +224,8 @@ class FineTuner(EEGClassifier):
         if keep:
             n = base.n_outputs
         if n is None:
-            n = int(labels.max()) + 1
+            # Of a class that only they are of, nothing can be told.
+            n = int(labels.max()) + 1 if len(np.unique(labels)) > 1 else 1
         if n < 2:
             raise ValueError("A classifier needs two classes or more; give n_outputs, or windows of another class too.")
         if labels.min() < 0 or labels.max() >= n:
@@ -277,7 +280,8 @@ class FineTuner(EEGClassifier):
             # The mean weight of a window is one (scikit-learn, compute_class_weight).
             weight = len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))
         else:
-            weight = np.asarray(self.class_weight, dtype=float)
+            numbers = [] if isinstance(self.class_weight, Mapping) else self.class_weight
+            weight = np.asarray(numbers, dtype=float)
             if weight.shape != (n_classes,) or not (np.isfinite(weight).all() and (weight >= 0).all()):
                 raise ValueError(f"class_weight must be {n_classes} numbers of at least 0, got {self.class_weight!r}.")
         self.criterion_.weight = torch.as_tensor(weight, dtype=torch.float32, device=self.device)

@@ -431,7 +431,7 @@ def test_class_weights(base: LabramForMaskedModeling, windows: Any, said: Any) -
     assert given.criterion_.weight.tolist() == [1.0, 3.0]
     _tuner(base, n_outputs=3, max_epochs=1).fit(X, y, groups=groups)
     assert "No window that is trained on is of class 2." in said.text
-    for wrong in ("even", [1.0], [1.0, np.nan]):
+    for wrong in ("even", [1.0], [1.0, np.nan], {0: 1.0, 1: 3.0}):
         with pytest.raises(ValueError, match="class_weight must be"):
             _tuner(base, class_weight=wrong).fit(X, y, groups=groups)
 
@@ -515,6 +515,11 @@ def test_braindecode_windows(base: LabramForMaskedModeling, windows: Any, said: 
         ({"ch_names": CHANNELS[:3]}, {}, ContractError, "3 channel names for windows of 4"),
         ({"n_outputs": 1}, {}, ValueError, "two classes or more"),
         ({}, {"y": np.zeros(72, dtype=int)}, ValueError, "two classes or more"),
+        # Class 1 alone is one class, although its number asks for two outputs.
+        ({}, {"y": np.ones(72, dtype=int)}, ValueError, "two classes or more"),
+        ({}, {"y": np.where(np.arange(72) == 5, np.nan, 1.0)}, ValueError, r"classes are missing \(NaN\)"),
+        ({}, {"y": np.array([0, 1, None] * 24)}, TypeError, "LabelEncoder"),
+        ({"max_epochs": 0}, {}, ValueError, "max_epochs must be at least 1, got 0"),
         ({"class_names": ["a", "b"]}, {"y": np.arange(72) % 3}, ValueError, "Classes must be 0 to 1, got 0 to 2"),
         ({}, {"y": np.array(["a", "b"] * 36)}, TypeError, "LabelEncoder"),
         ({}, {"y": np.zeros(5, dtype=int)}, ValueError, "one class per window"),
@@ -536,6 +541,14 @@ def test_wrong_arguments(
     with pytest.raises(error, match=match) as caught:
         _tuner(base, **options).fit(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_names_in_one_text(base: LabramForMaskedModeling) -> None:
+    """As in n_outputs=y.max() + 1."""
+    assert finetuner(base, n_outputs=np.int64(3)).get_params()["module__n_outputs"] == 3
+    for name in ("class_names", "ch_names"):
+        with pytest.raises(ValueError, match=f"{name} must be a list of names, got 'Cz'"):
+            finetuner(base, **{name: "Cz"})
 
 
 def test_wrong_validation() -> None:

@@ -20,7 +20,7 @@ _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _STIMULUS = ("status", "trigger")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdfSamples:
     """The signals of an EDF or BDF file that share one sampling rate. Made by :func:`edf_samples`.
 
@@ -212,8 +212,9 @@ def edf_samples(header: EdfHeader) -> EdfSamples:
         per_record=per_record,
         columns=starts[kept],
         runs=_runs(starts[kept], range(len(kept)), per_record),
-        gain=gain[0, 0] if same else gain,
-        offset=offset[0, 0] if same else offset,
+        # An array of no dimension, not a NumPy scalar, with which an operation in place takes a third longer.
+        gain=gain[0].reshape(()) if same else gain,
+        offset=offset[0].reshape(()) if same else offset,
         rounding=rounding,
     )
 

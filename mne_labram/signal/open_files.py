@@ -10,6 +10,8 @@ from mne_labram.signal.contract import ContractError
 
 __all__ = ["OpenFiles"]
 
+_POSITIONAL = hasattr(os, "pread")
+
 
 class _Descriptor:
     """A file open for reading; closed when the last one who reads from it lets go of it."""
@@ -81,28 +83,27 @@ class OpenFiles:
             If the file cannot be read any more, or is shorter than it was.
         """
         try:
-            content = self._pread(path, offset, n_bytes) if hasattr(os, "pread") else _read(path, offset, n_bytes)
+            if not _POSITIONAL:
+                content = _read(path, offset, n_bytes)
+            else:
+                if self._process != os.getpid():
+                    self._start()
+                # One look into a dictionary is safe without the lock; nothing is moved in it while all files fit.
+                descriptor = self._open.get(path)
+                if descriptor is None or len(self._open) >= self.limit:
+                    descriptor = self._take(path, descriptor)
+                content = os.pread(descriptor.number, n_bytes, offset)
+                while 0 < len(content) < n_bytes:  # a signal, or Linux's limit of 2 GiB
+                    more = os.pread(descriptor.number, n_bytes - len(content), offset + len(content))
+                    if not more:
+                        break
+                    content += more
         except OSError as error:
             raise ContractError(
                 f"{path} cannot be read any more ({error.strerror or error}); make the store again."
             ) from error
         if len(content) != n_bytes:
             raise ContractError(f"{path} is shorter than it was when the store was made; make the store again.")
-        return content
-
-    def _pread(self, path: str, offset: int, n_bytes: int) -> bytes:
-        if self._process != os.getpid():
-            self._start()
-        # One look into a dictionary is safe without the lock; nothing is moved in it while all files fit.
-        descriptor = self._open.get(path)
-        if descriptor is None or len(self._open) >= self.limit:
-            descriptor = self._take(path, descriptor)
-        content = os.pread(descriptor.number, n_bytes, offset)
-        while 0 < len(content) < n_bytes:  # a signal, or Linux's limit of 2 GiB
-            more = os.pread(descriptor.number, n_bytes - len(content), offset + len(content))
-            if not more:
-                break
-            content += more
         return content
 
     def _take(self, path: str, descriptor: _Descriptor | None) -> _Descriptor:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mne_labram.signal import open_files
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.edf import read_edf_header
 from mne_labram.signal.edf_samples import EdfSamples, edf_samples
@@ -208,6 +209,7 @@ def test_a_pickled_copy_opens_its_own(tmp_path) -> None:
 
 def test_without_pread(tmp_path, monkeypatch) -> None:
     monkeypatch.delattr(os, "pread", raising=False)
+    monkeypatch.setattr(open_files, "_POSITIONAL", False)
     path = _numbered(tmp_path, 2)[1]
     assert OpenFiles().read(path, 3, 4) == b"\x01" * 4
 

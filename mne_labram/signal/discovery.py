@@ -21,6 +21,8 @@ _SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".cnt", ".lay", ".nxe", ".
 #: Recordings among the .fif files, which also hold noise covariances, head models and averages (MNE's conventions).
 _FIF = re.compile(r"(?:^raw|[-_](?:raw|raw_sss|raw_tsss|eeg|meg|ieeg|epo))\.fif(?:\.gz)?$", re.IGNORECASE)
 _ENTITY = re.compile(r"(?:^|[_/\\])sub-([a-zA-Z0-9]+)(?=[_/\\.]|$)")
+#: Parts after the first into which MNE splits a recording, under names of BIDS; it reads them with the first.
+_LATER_PART = re.compile(r"_split-(?!0*1_)\d+_")
 #: Folders of a BIDS data set that hold something else than its recordings.
 _NOT_RAW = {"derivatives", "sourcedata", "code", "stimuli"}
 #: Where the part of a file name that names the subject ends: a separator, or a run number after a digit (S001R03).
@@ -41,13 +43,15 @@ class Found:
     Attributes
     ----------
     path : Path
-        The file; for an object in memory the file it came from, or a name.
+        The file, absolute; for an object in memory the file it came from, or a name.
     dataset, subject : str
         Which data set and which subject it belongs to.
     bids : bool
         Whether mne-bids reads it, with its channel types, bad channels and electrodes.
     instance : mne.io.BaseRaw | mne.BaseEpochs | None
         The object itself, where there is one.
+    problem : str | None
+        One sentence where it is known already that it cannot be read: a folder that must not be looked into.
     """
 
     path: Path
@@ -55,6 +59,7 @@ class Found:
     subject: str
     bids: bool = False
     instance: Any = None
+    problem: str | None = None
 
 
 def subject_of_path(path: str | os.PathLike[str]) -> str:
@@ -104,23 +109,24 @@ def find_recordings(source: Any, subject_of: Callable[[Path], str] | None = None
     Yields
     ------
     found : Found
-        In a fixed order; each file once.
+        In a fixed order; each file once, also where links lead to a folder twice or in a circle.
 
     Raises
     ------
     ContractError
         If the one file or folder is not there. What is missing of a list is yielded, and fails when it is read.
     TypeError
-        If ``source`` is something else.
+        If ``source`` is something else, or ``subject_of`` returns no name.
     """
+    name_subject = subject_of_path if subject_of is None else _checked(subject_of)
     if isinstance(source, (str, os.PathLike)):
-        if not Path(source).expanduser().exists():
+        if not os.path.exists(Path(source).expanduser()):
             raise ContractError(f"There is no file or folder {source}; check the path.")
         sources: Iterable[Any] = [source]
     elif isinstance(source, mne.io.BaseRaw | mne.BaseEpochs):
         raise TypeError("A store is made of files or of a Braindecode data set; call conform() on a single recording.")
     elif hasattr(source, "datasets"):
-        yield from _of_braindecode(source, subject_of)
+        yield from _of_braindecode(source, None if subject_of is None else name_subject)
         return
     else:
         try:
@@ -129,50 +135,80 @@ def find_recordings(source: Any, subject_of: Callable[[Path], str] | None = None
             raise TypeError(
                 f"A folder, a file, a list of them or a Braindecode data set is needed, got {type(source).__name__}."
             ) from None
-    seen = set()
+    seen: set[str] = set()
+    folders: set[str] = set()
     for each in sources:
         if not isinstance(each, (str, os.PathLike)):
             raise TypeError(f"Paths are needed, got {type(each).__name__}.")
-        for found in _of_path(Path(each).expanduser(), subject_of or subject_of_path):
+        # Absolute, so that a store means the same files in another working directory, of a worker for example.
+        for found in _of_path(Path(os.path.abspath(Path(each).expanduser())), name_subject, folders):
             # Names, not targets: a data set of git-annex is nothing but links.
-            name = os.path.abspath(found.path)
-            if name not in seen:
-                seen.add(name)
+            if str(found.path) not in seen:
+                seen.add(str(found.path))
                 yield found
 
 
-def _of_path(path: Path, subject_of: Callable[[Path], str]) -> Iterator[Found]:
-    if not path.is_dir() or path.suffix.lower() == ".mff":
+def _checked(subject_of: Callable[[Path], Any]) -> Callable[[Path], str]:
+    """Refuse a name that is none: all such recordings would be one subject's."""
+
+    def checked(path: Path) -> str:
+        subject = subject_of(path)
+        if subject is None or not str(subject):
+            raise TypeError(f"subject_of must return whose recording {path} is, got {subject!r}.")
+        return str(subject)
+
+    return checked
+
+
+def _of_path(path: Path, subject_of: Callable[[Path], str], folders: set[str]) -> Iterator[Found]:
+    # os.path.isdir, because Path.is_dir raises where a folder above must not be looked into.
+    if not os.path.isdir(path) or path.suffix.lower() == ".mff":
         # A file that was asked for by name is tried whatever it is called.
-        yield Found(path, path.absolute().parent.name, subject_of(path))
+        yield Found(path, path.parent.name, subject_of(path))
         return
-    yield from _of_folder(path, path, subject_of)
+    yield from _of_folder(path, path, subject_of, folders)
 
 
-def _of_folder(folder: Path, root: Path, subject_of: Callable[[Path], str]) -> Iterator[Found]:
-    if (folder / "dataset_description.json").is_file():
+def _of_folder(folder: Path, root: Path, subject_of: Callable[[Path], str], folders: set[str]) -> Iterator[Found]:
+    target = os.path.realpath(folder)
+    if target in folders:  # a link to a folder above, or to one that was looked through already
+        return
+    folders.add(target)
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        reason = f"The folder {folder} cannot be looked into ({error.strerror or error}); get permission to read it."
+        yield Found(folder, root.name, folder.name, problem=reason)
+        return
+    if os.path.isfile(folder / "dataset_description.json"):
         for path in _bids_paths(folder):
-            yield Found(path, folder.absolute().name, subject_of(path), bids=True)
+            yield Found(path, folder.name, subject_of(path), bids=True)
         return
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() in _SUFFIXES or _FIF.search(path.name) or _is_nihon_kohden(path):
+        if path.suffix.lower() in _SUFFIXES or _is_fif(path) or _is_nihon_kohden(path):
             subject = subject_of(path)
             yield Found(path, _dataset(path, root, subject), subject)
-        elif path.is_dir():
-            yield from _of_folder(path, root, subject_of)
+        elif os.path.isdir(path):
+            yield from _of_folder(path, root, subject_of, folders)
+
+
+def _is_fif(path: Path) -> bool:
+    return bool(_FIF.search(path.name)) and not _LATER_PART.search(path.name)
 
 
 def _is_nihon_kohden(path: Path) -> bool:
     """Tell a recording of Nihon Kohden from the samples of a BrainVision recording, which are called .eeg too."""
-    return path.suffix.lower() == ".eeg" and not any(path.with_suffix(each).exists() for each in (".vhdr", ".VHDR"))
+    return path.suffix.lower() == ".eeg" and not any(
+        os.path.exists(path.with_suffix(each)) for each in (".vhdr", ".VHDR")
+    )
 
 
 def _dataset(path: Path, root: Path, subject: str) -> str:
     """Name the first folder below the one that was given, unless that is the subject's, else the one given."""
     parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 and parts[0].lower() != subject.lower() else root.absolute().name
+    return parts[0] if len(parts) > 1 and parts[0].lower() != subject.lower() else root.name
 
 
 def _bids_paths(root: Path) -> list[Path]:
@@ -181,7 +217,8 @@ def _bids_paths(root: Path) -> list[Path]:
     found = find_matching_paths(root, datatypes="eeg", suffixes="eeg", check=False)
     paths = {Path(each.fpath) for each in found if Path(each.fpath).suffix.lower() in (*_SUFFIXES, ".fif")}
     # mne-bids looks into derivatives too: the same recordings once more.
-    return sorted(path for path in paths if not _NOT_RAW & set(path.relative_to(root).parts))
+    paths = {path for path in paths if not _NOT_RAW & set(path.relative_to(root).parts)}
+    return sorted(path for path in paths if not _LATER_PART.search(path.name))
 
 
 def _of_braindecode(source: Any, subject_of: Callable[[Path], str] | None) -> Iterator[Found]:

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import mne
 
@@ -34,6 +35,7 @@ READING_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    ExpatError,
     configparser.Error,
     struct.error,
     zlib.error,
@@ -134,12 +136,16 @@ def _read(path: Path) -> Recording:
             "mne.io.read_raw_fieldtrip, and pass the result."
         )
     if name.endswith(".set"):
+        from scipy.io.matlab import MatReadError  # MNE imports it for these files
+
         try:
             return mne.io.read_raw_eeglab(path, preload=False)
         except TypeError as error:
             if "trials" not in str(error):
                 raise
             return mne.read_epochs_eeglab(path)
+        except MatReadError as error:
+            raise ValueError(str(error)) from error
     try:
         return mne.io.read_raw(path, preload=False)
     except Exception as error:

@@ -17,7 +17,7 @@ from mne_labram.signal.open_recordings import electrical_picks
 from mne_labram.signal.opening import READING_ERRORS, reason_of
 from mne_labram.signal.seams import annotation_seams
 
-__all__ = ["Recording", "look_at", "open_native", "picks_of", "with_name"]
+__all__ = ["Recording", "look_at", "open_native", "picks_of", "unreadable", "with_name"]
 
 _EDF_SUFFIXES = (".edf", ".bdf", ".rec")
 
@@ -48,6 +48,8 @@ class Recording:
         Whether it is part of a BIDS data set.
     instance : mne.io.BaseRaw | mne.BaseEpochs | None
         The object itself, where the store was made of objects.
+    parts : tuple of Path
+        Files that hold its samples, where these are others than ``path``.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     bids: bool = False
     instance: Any = field(default=None, repr=False, compare=False)
+    parts: tuple[Path, ...] = ()
 
 
 def look_at(found: Found) -> tuple[Recording, EdfSamples | None] | str:
@@ -76,6 +79,8 @@ def look_at(found: Found) -> tuple[Recording, EdfSamples | None] | str:
     result : tuple of (Recording, EdfSamples | None) | str
         What it says, and where the samples are if they can be read without MNE; one sentence if it cannot be read.
     """
+    if found.problem is not None:
+        return found.problem
     try:
         if found.instance is None and found.path.suffix.lower() in _EDF_SUFFIXES and found.path.is_file():
             recording, samples = _look_at_edf(found)
@@ -84,7 +89,7 @@ def look_at(found: Found) -> tuple[Recording, EdfSamples | None] | str:
     except ContractError as error:
         return str(error)
     except (*READING_ERRORS, MemoryError) as error:
-        return f"{found.path.name} cannot be read ({reason_of(error)}); it is damaged, get it again."
+        return unreadable(found.path, error)
     if not recording.n_times:
         return f"{found.path.name} holds no samples; get it again."
     if not recording.ch_names:
@@ -129,7 +134,10 @@ def _look_with_mne(found: Found) -> Recording:
     if not isinstance(inst, mne.io.BaseRaw | mne.BaseEpochs):
         raise ContractError(f"{found.path.name} holds an average; pass recordings or epochs.")
     sfreq = float(inst.info["sfreq"])
+    parts: list[Path] = []
     if isinstance(inst, mne.io.BaseRaw):
+        # Of a FIF file that MNE has split, and of formats that keep samples beside the header.
+        parts = [Path(name) for name in inst.filenames if name is not None]
         n_times = inst.n_times
         segments = _between([0, *(round(seam * sfreq) for seam in annotation_seams(inst)), n_times])
     else:
@@ -147,6 +155,7 @@ def _look_with_mne(found: Found) -> Recording:
         reader="mne",
         bids=found.bids,
         instance=found.instance,
+        parts=tuple(part for part in parts if found.instance is None and part != found.path),
     )
 
 
@@ -171,20 +180,36 @@ def open_native(recording: Recording) -> mne.io.BaseRaw | mne.BaseEpochs:
     Raises
     ------
     ContractError
-        If it cannot be read.
+        If it cannot be read, or is not what it was when the store was made.
     """
-    if recording.instance is not None:
-        return recording.instance
+    inst = recording.instance if recording.instance is not None else _open_native(recording)
+    sfreq = float(inst.info["sfreq"])
+    n_times = inst.n_times if isinstance(inst, mne.io.BaseRaw) else len(inst) * len(inst.times)
+    if n_times != recording.n_times or abs(sfreq - recording.sfreq) > 1e-6 * sfreq:
+        # Samples would be counted wrongly.
+        raise ContractError(
+            f"{recording.path.name} has {n_times} samples at {sfreq:g} Hz when MNE reads it, and {recording.n_times} "
+            f"at {recording.sfreq:g} Hz when the store was made; make the store again, or pass it to conform()."
+        )
+    return inst
+
+
+def _open_native(recording: Recording) -> mne.io.BaseRaw | mne.BaseEpochs:
     inst = open_found(replace(recording, bids=False), [])  # what MNE warns of, it says again when the file is conformed
     if not isinstance(inst, mne.io.BaseRaw) or len(set(recording.ch_names) & set(inst.ch_names)) == len(inst.ch_names):
         return inst
     arguments = dict(getattr(inst, "_init_kwargs", {}))
     if inst.info["sfreq"] == recording.sfreq or "include" not in arguments:
         return inst
-    # Channels at other rates are left out, because MNE would resample.
-    arguments |= {"include": list(recording.ch_names), "exclude": (), "preload": False, "verbose": "ERROR"}
+    # Channels at other rates are left out, because MNE would resample. It chooses by the label in the file, so one that
+    # occurs at several rates cannot be had.
+    header = read_edf_header(recording.path)
+    signals = [header.signal_index(name) for name in recording.ch_names]
+    others = {label for i, label in enumerate(header.labels) if i not in signals}
+    labels = {header.labels[signal] for signal in signals if signal is not None} - others
+    arguments |= {"include": sorted(labels), "exclude": (), "preload": False, "verbose": "ERROR"}
     with mne.utils.use_log_level("ERROR"):
-        return type(inst)(**arguments)
+        return type(inst)(**arguments) if labels else inst
 
 
 def picks_of(inst: Any, recording: Recording) -> list[int]:
@@ -214,6 +239,13 @@ def picks_of(inst: Any, recording: Recording) -> list[int]:
             f"{recording.path.name} has no channel {missing[0]!r} when MNE reads it; pass it to conform() on its own."
         )
     return [places[name] for name in recording.ch_names]
+
+
+def unreadable(path: Path, error: BaseException) -> str:
+    """Return a sentence about a file that cannot be read."""
+    if isinstance(error, PermissionError):
+        return f"{path.name} cannot be read ({error.strerror}); get permission to read it."
+    return f"{path.name} cannot be read ({reason_of(error)}); it is damaged, get it again."
 
 
 def with_name(path: Path, sentence: str) -> str:

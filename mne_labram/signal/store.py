@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mne.utils import logger, verbose
+from mne.utils import ProgressBar, logger, verbose
 
 from mne_labram.signal.conformed_store import ConformedRecording, ConformedStore
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
@@ -236,20 +236,26 @@ class RecordingStore:
     def _verify(self, file: int) -> EdfSamples | None:
         """Compare the first and the last second with MNE's; where they differ MNE reads the file from now on."""
         samples, recording = self._samples[file], self.recordings[file]
+        n_times = min(max(1, round(recording.sfreq)), recording.n_times)
+        # Read here first: a file that is gone or was cut is no matter of who reads it.
+        own = {
+            start: samples.read(self._files, start, n_times)
+            for start in dict.fromkeys((0, recording.n_times - n_times))
+        }
         differs = None
         try:
             inst = open_native(recording)
-            picks = picks_of(inst, recording)
-            if inst.n_times != recording.n_times or abs(inst.info["sfreq"] - recording.sfreq) > 1e-6 * recording.sfreq:
-                differs = "length or sampling rate"
+            # A label that occurs at several rates cannot be read by MNE on its own; then the others have to do.
+            known = [name for name in recording.ch_names if name in inst.ch_names or not samples.left_out]
+            names = known or recording.ch_names
+            rows = [recording.ch_names.index(name) for name in names]
+            picks = picks_of(inst, replace(recording, ch_names=names))
         except ContractError as error:
             differs = f"MNE says: {error}"
-        n_times = min(max(1, round(recording.sfreq)), recording.n_times)
-        for start in dict.fromkeys((0, recording.n_times - n_times)) if differs is None else ():
+        for start, got in own.items() if differs is None else ():
             expected = read_samples(inst, start, n_times, picks)
-            got = samples.read(self._files, start, n_times)
             # One rounding of float32 at the largest digital value.
-            if not (np.abs(got - expected) <= samples.rounding[:, None]).all():
+            if not (np.abs(got[rows] - expected) <= samples.rounding[rows, None]).all():
                 differs = "values"
         if differs is not None:
             logger.info(f"{recording.path.name} is read by MNE, because this package reads it otherwise ({differs}).")
@@ -321,11 +327,17 @@ class RecordingStore:
 
 
 def _look_at_all(found: Sequence[Found], n_jobs: int | None) -> list[Any]:
-    if n_jobs is None or n_jobs == 1 or len(found) < 2:
-        return [look_at(each) for each in found]
-    from joblib import Parallel, delayed
+    files = [each for each in found if each.instance is None]
+    if n_jobs == 1 or len(files) < 2:
+        results: Iterable[Any] = map(look_at, files)
+    else:
+        from joblib import Parallel, delayed
 
-    return Parallel(n_jobs=n_jobs)(delayed(look_at)(each) for each in found)
+        # One after the other where nobody asked for more; joblib.parallel_config, of the caller, may.
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(look_at)(each) for each in files)
+    looked = iter(ProgressBar(results, max_value=len(files), mesg="Reading headers", delay=2.0))
+    # Objects in memory stay here: from another process a copy would come back.
+    return [next(looked) if each.instance is None else look_at(each) for each in found]
 
 
 def _rows(recording: Recording, picks: Sequence[int | str]) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["WindowTable", "select_files", "tile_segments"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowTable:
     """Windows of one length.
 
@@ -102,13 +102,14 @@ def select_files(
             continue
         if isinstance(wanted, str):
             raise TypeError("Subjects must be a list of names, got one string.")
-        wanted = set(wanted)
+        wanted = {str(each) for each in wanted}  # Braindecode's subjects are numbers
         if wanted - known:
-            raise ValueError(f"There is no recording of {', '.join(sorted(map(str, wanted - known)))} in the store.")
+            raise ValueError(f"There is no recording of {', '.join(sorted(wanted - known))} in the store.")
         chosen &= {i for i, each in enumerate(names) if bool(each & wanted) == keep}
     if files is not None:
         files = {int(each) for each in files}
-        if not files <= set(range(len(recordings))):
-            raise ValueError(f"Files are numbered from 0 to {len(recordings) - 1}, got {sorted(files)[-1]}.")
+        wrong = sorted(files - set(range(len(recordings))))
+        if wrong:
+            raise ValueError(f"Files are numbered from 0 to {len(recordings) - 1}, got {wrong[0]}.")
         chosen &= files
     return sorted(chosen)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +87,60 @@ def test_lists_hold_files_and_folders_once(tmp_path) -> None:
     source = [tmp_path / "d" / "a_2.edf", str(tmp_path / "d"), tmp_path / "strange.xyz", tmp_path / "gone.edf"]
     names = [each.path.name for each in find_recordings(source, subject_of=lambda path: path.parent.name)]
     assert names == ["a_2.edf", "a_1.edf", "strange.xyz", "gone.edf"]
+
+
+def test_links_are_followed_once(tmp_path) -> None:
+    """A link to a folder above or beside gives no recording twice; links to files are how git-annex keeps them."""
+    _touch(tmp_path, "a/x_1.edf", "store/y_1.edf")
+    (tmp_path / "a" / "back").symlink_to("..")
+    (tmp_path / "latest").symlink_to("a")
+    (tmp_path / "a" / "y_2.edf").symlink_to(tmp_path / "store" / "y_1.edf")
+    names = [each.path.relative_to(tmp_path).as_posix() for each in find_recordings(tmp_path)]
+    assert names == ["a/x_1.edf", "a/y_2.edf", "store/y_1.edf"]
+
+
+def test_a_folder_that_must_not_be_looked_into(tmp_path, monkeypatch) -> None:
+    """It is reported like a file that cannot be read, and the others are found."""
+    _touch(tmp_path, "a/x_1.edf", "b/y_1.edf", "c/z_1.edf")
+    iterdir = Path.iterdir
+
+    def refuse(self):
+        if self.name == "b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    found = list(find_recordings(tmp_path))
+    assert [each.path.name for each in found] == ["x_1.edf", "b", "z_1.edf"]
+    assert [each.problem is None for each in found] == [True, False, True]
+    store = RecordingStore(tmp_path)
+    (sentence,) = [sentence for path, sentence in store.skipped if path == str(tmp_path / "b")]
+    assert (
+        sentence == f"The folder {tmp_path / 'b'} cannot be looked into (Permission denied); get permission to read it."
+    )
+    with pytest.raises(ContractError, match="cannot be looked into"):
+        RecordingStore(tmp_path / "b", errors="raise")
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch) -> None:
+    _touch(tmp_path, "d/a_1.edf")
+    monkeypatch.chdir(tmp_path)
+    for source in ("d", Path("d/a_1.edf"), ["d/../d"]):
+        (found,) = find_recordings(source)
+        assert (found.path, found.dataset) == (tmp_path / "d" / "a_1.edf", "d")
+
+
+def test_subjects_are_names(tmp_path) -> None:
+    _touch(tmp_path, "1/a.edf")
+    (found,) = find_recordings(tmp_path, subject_of=lambda path: int(path.parent.name))
+    assert (found.subject, found.dataset) == ("1", tmp_path.name)
+    with pytest.raises(TypeError, match=r"subject_of must return whose recording .*a\.edf is, got None"):
+        list(find_recordings(tmp_path, subject_of=lambda path: None))
+
+
+def test_split_recordings_are_one(tmp_path) -> None:
+    _touch(tmp_path, "x_split-01_eeg.fif", "x_split-02_eeg.fif", "x_split-12_eeg.fif", "y_eeg.fif", "y_eeg-1.fif")
+    assert [each.path.name for each in find_recordings(tmp_path)] == ["x_split-01_eeg.fif", "y_eeg.fif"]
 
 
 def test_what_is_no_source(tmp_path, make_raw) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from mne_labram.signal.contract import ContractError
+from mne_labram.signal.recording import look_at
 from mne_labram.signal.store import RecordingStore, WindowTable
 
 
@@ -79,6 +81,7 @@ def test_windows(write_edf) -> None:
     ]
     assert len(store.windows(2.0, stride=0.5)) == 3 + 5 + 7
     assert len(store.windows(30.0)) == 0
+    assert table != store.windows(2.0)  # arrays have no one answer
     some = table.take([4, 0])
     assert (some.file.tolist(), some.start.tolist(), len(some)) == ([2, 0], [200, 0], 2)
     assert len(table.take(table.file == 1)) == 2
@@ -172,6 +175,21 @@ def test_channels_at_other_rates_are_left_out_and_named(write_edf) -> None:
     assert np.abs(got - np.array(signals[:2])[:, 130:630]).max() < 0.02
 
 
+@pytest.mark.parametrize("labels", [["C3", "C3", "ECG", "C4"], ["C3", "ECG", "C3", "C4"], ["T3", "T3", "T3", "T3"]])
+def test_labels_that_occur_twice_beside_another_rate(write_edf, labels) -> None:
+    """MNE chooses channels by the label in the file, not by the number that it adds."""
+    rng = np.random.default_rng(0)
+    signals = [rng.uniform(-100, 100, rate * 10) for rate in (100, 100, 400, 100)]
+    store = RecordingStore(write_edf(signals=signals, labels=labels, rates=[100, 100, 400, 100]))
+    if len(set(labels)) > 1:
+        got = store.read(0, 130, 500)
+        assert store.recordings[0].reader == "pread"
+        assert np.abs(got - np.array([signals[i] for i in (0, 1, 3)])[:, 130:630]).max() < 0.02
+    else:  # nothing that could be compared, and MNE resamples to 400 Hz
+        with pytest.raises(ContractError, match="has 4000 samples at 400 Hz when MNE reads it, and 1000 at 100 Hz"):
+            store.read(0, 130, 500)
+
+
 def _spoil(folder: Path, write_edf) -> dict[str, str]:
     """Write files that cannot be read, and what should be said of each."""
     whole = write_edf("good_1.edf", seconds=5)
@@ -242,6 +260,71 @@ def test_a_file_that_vanishes_is_one_sentence(write_edf) -> None:
         store.read(0, 0, 10)
 
 
+def test_a_file_that_is_cut_meanwhile_is_one_sentence(write_edf) -> None:
+    path = write_edf(seconds=4)
+    store = RecordingStore(path)
+    os.truncate(path, path.stat().st_size - 100)
+    with mne.utils.catch_logging("INFO") as log, pytest.raises(ContractError, match="shorter than it was"):
+        store.read(0, 0, 10)
+    assert "is read by MNE" not in log.getvalue()
+    assert store.recordings[0].reader == "pread"  # a disk that was away for a minute does not make it slow for ever
+
+
+def test_a_file_that_is_another_one_meanwhile(make_raw, tmp_path) -> None:
+    """Of a shorter file MNE returns fewer samples than were asked for, without a word."""
+    path = tmp_path / "a_raw.fif"
+    make_raw(4.0).save(path, verbose="ERROR")
+    store = RecordingStore(path)
+    make_raw(3.0).save(path, overwrite=True, verbose="ERROR")
+    with pytest.raises(ContractError, match="has 750 samples at 250 Hz when MNE reads it, and 1000"):
+        store.read(0, 700, 200)
+
+
+def test_a_file_that_must_not_be_read(write_edf, monkeypatch) -> None:
+    path = write_edf(seconds=4)
+
+    def refuse(fname):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(fname))
+
+    monkeypatch.setattr("mne_labram.signal.recording.read_edf_header", refuse)
+    ((_, sentence),) = RecordingStore(path).skipped
+    assert sentence == "made.edf cannot be read (Permission denied); get permission to read it."
+
+
+@pytest.mark.parametrize("content", [bytes(3000), b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + bytes(500)])
+def test_a_damaged_set_file(tmp_path, content: bytes) -> None:
+    """SciPy's own exception for it is none of Python's."""
+    (tmp_path / "a.set").write_bytes(content)
+    ((_, sentence),) = RecordingStore(tmp_path).skipped
+    assert sentence.startswith("a.set cannot be read as an EEG recording")
+
+
+def test_another_working_directory(write_edf, tmp_path, monkeypatch) -> None:
+    write_edf("a_1.edf", seconds=4)
+    monkeypatch.chdir(tmp_path)
+    store = RecordingStore("a_1.edf")
+    monkeypatch.chdir("/")
+    assert store.read(0, 0, 10).shape == (3, 10)
+
+
+def test_parallel_config_holds_for_headers_too(write_edf, monkeypatch) -> None:
+    import threading
+
+    import joblib
+
+    paths = [write_edf(f"p{i}_1.edf", seconds=2) for i in range(3)]
+    where = set()
+
+    def look(found):
+        where.add(threading.current_thread() is threading.main_thread())
+        return look_at(found)
+
+    monkeypatch.setattr("mne_labram.signal.store.look_at", look)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert len(RecordingStore(paths)) == 3
+    assert where == {False}
+
+
 def test_arguments_that_make_no_sense(tmp_path, write_edf) -> None:
     with pytest.raises(ContractError, match="There is no recording in"):
         RecordingStore(tmp_path)
@@ -253,8 +336,9 @@ def test_arguments_that_make_no_sense(tmp_path, write_edf) -> None:
         store.select(subjects=["b"])
     with pytest.raises(TypeError, match="list of names"):
         store.select(exclude_subjects="a")
-    with pytest.raises(ValueError, match="from 0 to 0"):
-        store.select(files=[1])
+    for wrong in (1, -1):
+        with pytest.raises(ValueError, match=f"from 0 to 0, got {wrong}"):
+            store.select(files=[0, wrong])
 
 
 def test_select(write_edf, tmp_path) -> None:
@@ -281,6 +365,8 @@ def test_braindecode(make_raw, write_edf) -> None:
     source = BaseConcatDataset([RawDataset(raw, {"subject": 3}), RawDataset(lazy, {"subject": "k"})])
     store = RecordingStore(source)
     assert [each.subject for each in store.recordings] == ["3", "k"]
+    assert len(store.select(subjects=[3])) == 1
+    assert RecordingStore(source, n_jobs=2).recordings[0].instance is raw
     np.testing.assert_allclose(store.read(0, 10, 100), 1e6 * raw.get_data(start=10, stop=110), rtol=1e-6)
     np.testing.assert_allclose(store.read(1, 10, 100), 1e6 * lazy.get_data(start=10, stop=110), rtol=1e-6)
     assert len(store.windows(1.0)) == 10

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from mne_labram.signal.blocks import with_progress
 from mne_labram.signal.conform import plan_conform
 from mne_labram.signal.conform_epochs import conform_epochs_array
 from mne_labram.signal.conformed_store import ConformedStore, TemporaryFolder, open_conformed
-from mne_labram.signal.content import ContentIndex, content_of
+from mne_labram.signal.content import Content, ContentIndex, content_of, is_unchanged
 from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.discovery import open_found
 from mne_labram.signal.inspection import check_line_freq, no_usable_second
 from mne_labram.signal.opening import READING_ERRORS, reason_of
 from mne_labram.signal.quality import n_seconds
-from mne_labram.signal.recording import Recording, with_name
+from mne_labram.signal.recording import Recording, unreadable, with_name
 from mne_labram.signal.report import ConformReport
 from mne_labram.signal.units import unit_factor
 from mne_labram.signal.window_cache import (
@@ -41,6 +42,8 @@ __all__ = ["build_store"]
 
 #: Seconds that are in memory at a time.
 _BLOCK_SECONDS = 60
+#: Seconds between two times that hashes are written down.
+_SAVE_SECONDS = 60
 #: Share of the free disk space that may be used.
 _MOST_OF_DISK = 0.95
 
@@ -77,6 +80,11 @@ def build_store(
         The conformed recordings.
     """
     _check_options(options, errors)
+    line_freq = options["line_freq"]
+    options = {**options, "line_freq": None if line_freq is None else float(line_freq)}  # 50 and 50.0 are one option
+    if not store.recordings:
+        first = f"; the first: {with_name(Path(store.skipped[0][0]), store.skipped[0][1])}" if store.skipped else "."
+        raise ContractError(f"There is no recording that can be read{first}")
     owner = None
     if cache is None:
         owner = TemporaryFolder(Path(tempfile.mkdtemp(prefix="mne-labram-")))
@@ -104,7 +112,7 @@ def build_store(
     todo = dict(sorted(todo.items(), key=lambda item: item[1]))
     if todo:
         _announce(folder, [recordings[number] for number in todo.values()], contract)
-        jobs = [(recordings[number], contract, options, target) for target, number in todo.items()]
+        jobs = [(recordings[number], contents[number], contract, options, target) for target, number in todo.items()]
         failed = {}
         results = _in_parallel(_conform_one, jobs, n_jobs, "Conforming recordings")
         for (target, number), sentence in zip(todo.items(), results, strict=True):
@@ -115,7 +123,7 @@ def build_store(
             if target in failed and number not in problems:
                 fail(number, failed[target])
     done = [number for number in targets if number not in problems]
-    if not done and recordings:
+    if not done:
         first = with_name(recordings[min(problems)].path, problems[min(problems)])
         raise ContractError(f"None of the {len(recordings)} recordings can be conformed; the first: {first}")
     skipped = [*store.skipped, *((str(recordings[number].path), problems[number]) for number in sorted(problems))]
@@ -144,11 +152,11 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _key(content: dict[str, str], recording: Recording, contract: SignalContract, options: dict[str, Any]) -> str:
+def _key(content: Content, recording: Recording, contract: SignalContract, options: dict[str, Any]) -> str:
     """Name a conformed recording by what it is made of and how, not by where that is kept."""
     parts = {
         "format": FORMAT,
-        "content": list(content.values()),
+        "content": [digest for _, _, digest in content.values()],
         "bids": recording.bids,
         "suffix": "".join(recording.path.suffixes[-1:]).lower(),
         "contract": contract.to_dict(),
@@ -159,11 +167,12 @@ def _key(content: dict[str, str], recording: Recording, contract: SignalContract
 
 def _hash_all(
     recordings: Sequence[Recording], folder: Path | None, n_jobs: int | None, fail: Callable[[int, str], None]
-) -> dict[int, dict[str, str]]:
+) -> dict[int, Content]:
     index = None if folder is None else ContentIndex(folder)
     contents = {} if index is None else {i: index.lookup(each) for i, each in enumerate(recordings)}
     new = [i for i in range(len(recordings)) if contents.get(i) is None]
     results = _in_parallel(_hash_one, [(recordings[i],) for i in new], n_jobs, "Looking at files")
+    saved = time.monotonic()
     for number, content in zip(new, results, strict=True):
         if isinstance(content, str):
             fail(number, content)
@@ -171,16 +180,22 @@ def _hash_all(
         contents[number] = content
         if index is not None:
             index.remember(content)
+            # Thousands of files take hours; what is known is kept if that is interrupted.
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                index.save()
+                saved = time.monotonic()
     if index is not None and new:
         index.save()
     return {i: contents[i] for i in sorted(contents) if contents[i] is not None}
 
 
-def _hash_one(recording: Recording) -> dict[str, str] | str:
+def _hash_one(recording: Recording) -> Content | str:
     try:
         return content_of(recording)
+    except ContractError as error:
+        return str(error)
     except READING_ERRORS as error:
-        return f"{recording.path.name} cannot be read ({reason_of(error)}); it is damaged, get it again."
+        return unreadable(recording.path, error)
 
 
 def _in_parallel(
@@ -222,18 +237,27 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes / 1000:.3g} TB"
 
 
-def _conform_one(recording: Recording, contract: SignalContract, options: dict[str, Any], target: Path) -> str | None:
+def _conform_one(
+    recording: Recording, content: Content, contract: SignalContract, options: dict[str, Any], target: Path
+) -> str | None:
     """Write one recording into the cache; return a sentence if it cannot be conformed."""
     if is_whole(target):
         return None
-    shutil.rmtree(target, ignore_errors=True)
+
+    def check() -> None:
+        # Else the recording would be kept under the name of what it was before.
+        if not is_unchanged(content):
+            raise ContractError(
+                f"{recording.path.name} changed while it was read; wait until it is finished and run this again."
+            )
+
     try:
         notes: list[str] = []
         inst = open_found(recording, notes)
         if isinstance(inst, mne.io.BaseRaw):
-            _write_raw(inst, recording.path.name, notes, contract, options, target)
+            _write_raw(inst, recording.path.name, notes, contract, options, target, check)
         else:
-            _write_epochs(inst, contract, options, target)
+            _write_epochs(inst, contract, options, target, check)
     except CacheWriteError:
         raise
     except ContractError as error:
@@ -250,12 +274,14 @@ def _write_raw(
     contract: SignalContract,
     options: dict[str, Any],
     target: Path,
+    check: Callable[[], None],
 ) -> None:
     plan = plan_conform(raw, contract, reading_notes=notes, name=name, verbose="ERROR", **options)
     seams = {plan.chain.first_out(sample) for sample in plan.seams}
     bounds = sorted({0, plan.n_times, *(seam for seam in seams if seam < plan.n_times)})
 
     def about() -> dict[str, Any]:
+        check()
         if plan.report.unusable.all():
             raise ContractError(no_usable_second(plan.report))
         segments = list(zip(bounds[:-1], bounds[1:], strict=True))
@@ -265,7 +291,9 @@ def _write_raw(
     write_recording(target, pieces, len(plan.ch_names), plan.n_times, about, centred=contract.l_freq is not None)
 
 
-def _write_epochs(inst: Any, contract: SignalContract, options: dict[str, Any], target: Path) -> None:
+def _write_epochs(
+    inst: Any, contract: SignalContract, options: dict[str, Any], target: Path, check: Callable[[], None]
+) -> None:
     options = {name: value for name, value in options.items() if name != "gaps"}
     data, report = conform_epochs_array(inst, contract, verbose="ERROR", **options)
     n_epochs, n_chans, length = data.shape
@@ -277,6 +305,7 @@ def _write_epochs(inst: Any, contract: SignalContract, options: dict[str, Any], 
         unusable[int(first / contract.sfreq) : int((stop - 1) / contract.sfreq) + 1] = True
 
     def about() -> dict[str, Any]:
+        check()
         return _about(report, segments, unusable, np.flatnonzero(report.unusable))
 
     write_recording(target, iter(data), n_chans, n_epochs * length, about, centred=contract.l_freq is not None)

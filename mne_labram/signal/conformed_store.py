@@ -23,7 +23,7 @@ from mne_labram.signal.windows import n_samples
 __all__ = ["ConformedRecording", "ConformedStore", "TemporaryFolder", "open_conformed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConformedRecording:
     """A recording as a contract asks for it.
 
@@ -61,7 +61,7 @@ class ConformedRecording:
     segments: list[tuple[int, int]]
     unusable: np.ndarray
     unusable_segments: np.ndarray
-    samples: CachedSamples = field(repr=False, compare=False)
+    samples: CachedSamples = field(repr=False)
 
 
 def open_conformed(folder: Path, recording: Any) -> ConformedRecording:

@@ -28,6 +28,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -168,7 +169,9 @@ class _BlockWriter:
     def close(self) -> None:
         """Close the files."""
         for file in self.files:
-            file.close()
+            # On a full disk closing a file fails like writing to it, of which more is said elsewhere.
+            with suppress(OSError):
+                file.close()
 
 
 def write_recording(
@@ -235,8 +238,15 @@ def _move(unfinished: Path, target: Path) -> None:
         os.replace(unfinished, target)
     except OSError:
         # A folder cannot replace one that is not empty.
-        if not is_whole(target):
+        if is_whole(target):
+            return
+        if not target.exists():
             raise
+        # What was damaged is moved away first, in one step, so that nobody finds half of it.
+        damaged = unfinished.with_name(unfinished.name + "0")
+        os.replace(target, damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+        os.replace(unfinished, target)
 
 
 def _cannot_write(target: Path, error: OSError) -> CacheWriteError:
@@ -250,11 +260,10 @@ def is_whole(folder: Path) -> bool:
     """Tell whether a folder holds a recording whose files have the size they should have."""
     try:
         about = json.loads((folder / "recording.json").read_text(encoding="utf8"))
-        n_blocks = -(-about["n_times"] // BLOCK)
+        n_chans, n_blocks = about["n_chans"], -(-about["n_times"] // BLOCK)
         sizes = [(folder / name).stat().st_size for name in ("samples.npy", "scales.npy")]
     except (OSError, ValueError, LookupError, TypeError):
         return False
-    n_chans = about["n_chans"]
     return sizes == [_HEADER + n_blocks * n_chans * BLOCK * 2, _HEADER + n_blocks * n_chans * 8]
 
 

@@ -31,7 +31,7 @@ def recordings(write_edf, make_eeg, tmp_path) -> Path:
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "index.json")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "mne-labram-index.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
 

@@ -32,7 +32,7 @@ CONTRACT = replace(LABRAM_CONTRACT, name="test", l_freq=1.0, h_freq=40.0, sfreq=
 
 def _tree(folder: Path) -> dict[str, bytes]:
     """Return all recordings in a cache, by key and file."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "index.json")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "mne-labram-index.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
 
@@ -164,7 +164,7 @@ def test_what_is_there_is_not_made_again(recordings, tmp_path, monkeypatch) -> N
     # Under another name, or merely touched, it is the same recording.
     shutil.move(recordings / "a_1.edf", recordings / "c_9.edf")
     os.utime(recordings / "a_2.edf", (1, 1))
-    (tmp_path / "deep" / "cache" / "index.json").write_text("not JSON")
+    (tmp_path / "deep" / "cache" / "mne-labram-index.json").write_text("not JSON")
     moved = RecordingStore(recordings).conform(CONTRACT, cache=cache)
     assert [each.subject for each in moved.recordings] == ["a", "b", "c"]
     np.testing.assert_array_equal(moved.read(2, 5, 700), first.read(0, 5, 700))
@@ -182,6 +182,8 @@ def test_another_content_contract_or_option_is_another_recording(recordings, tmp
     store.conform(replace(CONTRACT, h_freq=30.0), cache=cache)
     assert n_kept() == 6
     store.conform(CONTRACT, cache=cache, line_freq=50)
+    store.conform(CONTRACT, cache=cache, line_freq=np.float32(50.0))
+    store.conform(CONTRACT, cache=cache, line_freq=np.int64(50))
     assert n_kept() == 9
     path = recordings / "a_1.edf"
     content = bytearray(path.read_bytes())
@@ -304,6 +306,65 @@ def test_a_file_that_breaks_off_while_it_is_read(recordings, tmp_path, monkeypat
     assert len(list(cache.iterdir())) == 3  # two recordings and the index
     monkeypatch.undo()
     assert len(RecordingStore(recordings).conform(CONTRACT, cache=cache)) == 3
+
+
+def test_a_file_that_changes_while_it_is_read(recordings, tmp_path, monkeypatch) -> None:
+    """It must not be kept under the name of what it was."""
+    read = RawSource.__call__
+    victim = recordings / "a_2.edf"
+
+    def change(self, start, stop):
+        if Path(self.raw.filenames[0]).name == victim.name:
+            content = bytearray(victim.read_bytes())
+            content[-50:] = bytes(50)
+            victim.write_bytes(content)
+        return read(self, start, stop)
+
+    found = RecordingStore(recordings)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(RawSource, "__call__", change)
+    store = found.conform(CONTRACT, cache=cache)
+    monkeypatch.undo()
+    assert store.skipped == [
+        (str(victim), "a_2.edf changed while it was read; wait until it is finished and run this again.")
+    ]
+    assert len(list(cache.glob("*/recording.json"))) == 2
+    again = RecordingStore(recordings).conform(CONTRACT, cache=cache)
+    assert _close(again.read(1, 0, 1300), _expected(victim))
+
+
+def test_nothing_to_conform_is_said(tmp_path) -> None:
+    (tmp_path / "a_1.edf").write_bytes(b"")
+    with pytest.raises(ContractError, match=r"There is no recording that can be read; the first: .*a_1\.edf"):
+        RecordingStore(tmp_path).conform(CONTRACT)
+
+
+def test_a_cache_that_must_not_be_written_to_can_be_read(recordings, tmp_path, monkeypatch) -> None:
+    cache = tmp_path / "cache"
+    first = RecordingStore(recordings).conform(CONTRACT, cache=cache)
+    os.utime(recordings / "a_1.edf", (1, 1))  # so that the index is out of date
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mne_labram.signal.content.written_whole", refuse)
+    monkeypatch.setattr("mne_labram.signal.window_cache.Path.mkdir", lambda *args, **kwargs: None)
+    again = RecordingStore(recordings).conform(CONTRACT, cache=cache)
+    np.testing.assert_array_equal(again.read(0, 5, 700), first.read(0, 5, 700))
+
+
+def test_a_cache_can_be_moved_and_lie_among_the_recordings(recordings, tmp_path, monkeypatch) -> None:
+    (recordings / "index.json").write_text("the user's own")
+    first = RecordingStore(recordings).conform(CONTRACT, cache=recordings)
+    assert (recordings / "index.json").read_text() == "the user's own"
+    again = RecordingStore(recordings)
+    assert (len(again), again.skipped) == (3, [])
+    expected = first.read(2, 0, 500)
+    shutil.copytree(recordings, tmp_path / "elsewhere")
+    monkeypatch.setattr(conform_many, "plan_conform", None)
+    moved = RecordingStore(tmp_path / "elsewhere").conform(CONTRACT, cache=tmp_path / "elsewhere")
+    np.testing.assert_array_equal(moved.read(2, 0, 500), expected)
+    assert first.recordings[0] not in moved.recordings  # and no question of arrays
 
 
 def test_a_file_that_vanishes_meanwhile_is_skipped(recordings) -> None:

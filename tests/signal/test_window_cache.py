@@ -129,6 +129,43 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch) -
         _written(tmp_path / "gone" / "a", np.zeros((1, BLOCK), dtype=np.float32))
 
 
+_FILL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from mne_labram.signal.window_cache import BLOCK, CacheWriteError, write_recording
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+pieces = (np.ones((1, 700), dtype=np.float32) for _ in range(100))
+try:
+    write_recording(Path(sys.argv[1]) / "a", pieces, 1, 70_000, dict)
+except CacheWriteError as error:
+    print(error)
+print([path.name for path in Path(sys.argv[1]).iterdir()])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files")
+@pytest.mark.parametrize("limit", [100, 300, 9000, 12_000])
+def test_a_disk_that_is_full_when_files_are_closed(tmp_path, limit: int) -> None:
+    """What is in Python's buffers is written on closing, which fails once more."""
+    done = subprocess.run([sys.executable, "-c", _FILL_DISK, str(tmp_path), str(limit)], capture_output=True, text=True)
+    said, left = done.stdout.splitlines()
+    assert "cannot be written (File too large); make room" in said
+    assert left == "[]"
+    assert done.stderr == ""
+
+
+def test_what_is_damaged_is_replaced(tmp_path) -> None:
+    x = np.ones((1, 5), dtype=np.float32)
+    _written(tmp_path / "a", x)
+    (tmp_path / "a" / "samples.npy").write_bytes(b"short")
+    _written(tmp_path / "a", x)
+    assert is_whole(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_who_comes_second_keeps_what_is_there(tmp_path) -> None:
     x = np.ones((1, 5), dtype=np.float32)
     _written(tmp_path / "a", x)
@@ -146,8 +183,9 @@ def test_what_is_not_whole_is_seen(tmp_path) -> None:
         file.write(b"x")
     assert not is_whole(tmp_path / "a")
     _written(tmp_path / "c", np.ones((2, 5), dtype=np.float32))
-    (tmp_path / "c" / "recording.json").write_text("{")
-    assert not is_whole(tmp_path / "c")
+    for text in ("{", "[]", '{"n_times": 5}', '{"n_chans": 2}', '{"n_chans": "2", "n_times": []}'):
+        (tmp_path / "c" / "recording.json").write_text(text)
+        assert not is_whole(tmp_path / "c")
 
 
 _WRITE_SLOWLY = """

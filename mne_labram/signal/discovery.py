@@ -120,8 +120,8 @@ def find_recordings(source: Any, subject_of: Callable[[Path], str] | None = None
     """
     name_subject = subject_of_path if subject_of is None else _checked(subject_of)
     if isinstance(source, (str, os.PathLike)):
-        if not os.path.exists(Path(source).expanduser()):
-            raise ContractError(f"There is no file or folder {source}; check the path.")
+        if source == "" or not os.path.exists(Path(source).expanduser()):
+            raise ContractError(f"There is no file or folder {str(source)!r}; check the path.")
         sources: Iterable[Any] = [source]
     elif isinstance(source, mne.io.BaseRaw | mne.BaseEpochs):
         raise TypeError("A store is made of files or of a Braindecode data set; call conform() on a single recording.")

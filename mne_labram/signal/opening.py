@@ -102,7 +102,9 @@ def open_recording(inst: Recording | str | os.PathLike[str], *, notes: list[str]
 
 def reason_of(error: BaseException) -> str:
     """Return the first sentence of an exception's message, without its full stop."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Messages may quote the bytes of a damaged file.
+    text = "".join(each if each.isprintable() else " " for each in str(error))
+    text = " ".join(text.split()) or type(error).__name__
     return text.split(". ")[0].rstrip(".")[:200]
 
 

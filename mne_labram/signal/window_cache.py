@@ -234,19 +234,22 @@ def write_recording(
 
 
 def _move(unfinished: Path, target: Path) -> None:
-    try:
-        os.replace(unfinished, target)
-    except OSError:
-        # A folder cannot replace one that is not empty.
-        if is_whole(target):
+    for last in (*[False] * 9, True):
+        try:
+            os.replace(unfinished, target)
             return
-        if not target.exists():
-            raise
-        # What was damaged is moved away first, in one step, so that nobody finds half of it.
-        damaged = unfinished.with_name(unfinished.name + "0")
-        os.replace(target, damaged)
+        except OSError:
+            # A folder cannot replace one that is not empty.
+            if is_whole(target):
+                return
+            if last:
+                raise
+        # What was damaged is moved away first, in one step, so that nobody finds half of it. If another process does
+        # the same meanwhile, there is nothing to move away, or something again.
+        damaged = unfinished.with_name(f"{unfinished.name}d")
+        with suppress(OSError):
+            os.replace(target, damaged)
         shutil.rmtree(damaged, ignore_errors=True)
-        os.replace(unfinished, target)
 
 
 def _cannot_write(target: Path, error: OSError) -> CacheWriteError:

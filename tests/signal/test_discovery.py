@@ -144,8 +144,9 @@ def test_split_recordings_are_one(tmp_path) -> None:
 
 
 def test_what_is_no_source(tmp_path, make_raw) -> None:
-    with pytest.raises(ContractError, match="There is no file or folder"):
-        list(find_recordings(tmp_path / "gone"))
+    for source in (tmp_path / "gone", "", "a\0b"):
+        with pytest.raises(ContractError, match="There is no file or folder"):
+            list(find_recordings(source))
     with pytest.raises(TypeError, match="got int"):
         list(find_recordings(3))
     with pytest.raises(TypeError, match="Paths are needed, got int"):

@@ -297,6 +297,7 @@ def test_a_damaged_set_file(tmp_path, content: bytes) -> None:
     (tmp_path / "a.set").write_bytes(content)
     ((_, sentence),) = RecordingStore(tmp_path).skipped
     assert sentence.startswith("a.set cannot be read as an EEG recording")
+    assert sentence.isprintable()
 
 
 def test_another_working_directory(write_edf, tmp_path, monkeypatch) -> None:

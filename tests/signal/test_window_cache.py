@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,18 @@ def test_what_is_damaged_is_replaced(tmp_path) -> None:
     _written(tmp_path / "a", x)
     assert is_whole(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_several_mend_what_is_damaged(tmp_path) -> None:
+    """Each may find what another one is about to move away, or has put there."""
+    x = np.ones((1, 5), dtype=np.float32)
+    for _ in range(30):
+        _written(tmp_path / "a", x)
+        (tmp_path / "a" / "samples.npy").write_bytes(b"short")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: _written(tmp_path / "a", x), range(4)))
+        assert is_whole(tmp_path / "a")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_who_comes_second_keeps_what_is_there(tmp_path) -> None:

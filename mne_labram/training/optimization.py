@@ -11,7 +11,8 @@ from torch import nn
 
 __all__ = ["cosine_learning_rate", "layer_of", "parameter_groups", "set_learning_rate"]
 
-# Tables that are looked up or added, not multiplied with: LaBraM, modeling_pretrain.py, no_weight_decay().
+# Tables that are looked up or added, not multiplied with: LaBraM, modeling_pretrain.py, no_weight_decay(), which lacks
+# the mask token.
 _EMBEDDINGS = ("cls_token", "mask_token", "time_embed", "table", "pos_embed")
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 # LaBraM, optim_factory.py, get_num_layer_for_vit(), but for time_embed: it is not in that list and learns at the full

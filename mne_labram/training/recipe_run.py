@@ -210,11 +210,15 @@ def divide_recordings(
 
 def _report_absent(recipe: Recipe, recordings: Sequence[Any]) -> None:
     """Name what the recipe leaves out or validates on that is not there: a slip of the pen would train on it."""
-    absent = []
+    datasets, absent = {str(each.dataset) for each in recordings}, []
     for key in ("exclude_subjects", "validation_subjects"):
-        absent += [name for name in recipe.data.get(key, ()) if not any(_is_one_of(r, {name}) for r in recordings)]
+        for name in recipe.data.get(key, ()):
+            # A recipe may name data sets that one has not.
+            elsewhere = "/" in name and name.split("/")[0] not in datasets
+            if not elsewhere and not any(_is_one_of(each, {name}) for each in recordings):
+                absent.append(name)
     for key in ("exclude_files", "validation_files"):
-        absent += [name for name in recipe.data.get(key, ()) if not any(_matches(r, [name]) for r in recordings)]
+        absent += [name for name in recipe.data.get(key, ()) if not any(_matches(each, [name]) for each in recordings)]
     if absent:
         logger.info(f"Of what [data] in {recipe.name} leaves out or validates on, not there: {', '.join(absent)}.")
 

@@ -139,6 +139,9 @@ class Trainer:
         self.optimizer = self.accelerator.prepare_optimizer(self.plain_optimizer)
         if found is not None:
             self._restore(*found)
+        else:
+            n_epochs = self.total / self.updates_per_epoch
+            self._say(f"{self.total} step(s), which are {n_epochs:.3g} epoch(s); {self.warmup} of warm-up.")
 
     def _restore(self, record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         restore_state(self.model, self.plain_optimizer, tensors)

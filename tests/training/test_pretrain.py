@@ -366,6 +366,15 @@ def test_weights_without_checkpoints_are_not_written_over(tmp_path: Path) -> Non
     assert (tmp_path / "final.safetensors").read_bytes() == before
 
 
+def test_how_long_it_will_be_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Also that a warm-up is longer than the training."""
+    settings = replace(SETTINGS, max_steps=10, warmup_steps=20, warmup_epochs=0)
+    pretrain(Line(), _batches(), tmp_path, settings=settings, device="cpu")
+    assert "10 step(s), which are 1.43 epoch(s); 20 of warm-up." in capsys.readouterr().out
+    pretrain(Line(), _batches(), tmp_path, settings=settings, resume=True, device="cpu")
+    assert "warm-up" not in capsys.readouterr().out
+
+
 def test_a_codebook_that_has_not_begun_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for steps, told in ((1, True), (14, False)):
         pretrain(

@@ -18,7 +18,7 @@ from mne.utils import logger
 
 from mne_labram.signal.blocks import with_progress
 from mne_labram.signal.conform import plan_conform
-from mne_labram.signal.conform_epochs import conform_epochs_array
+from mne_labram.signal.conform_epochs import inspect_epochs
 from mne_labram.signal.conformed_store import ConformedStore, TemporaryFolder, open_conformed
 from mne_labram.signal.content import Content, ContentIndex, content_of, is_unchanged
 from mne_labram.signal.contract import ContractError, SignalContract
@@ -79,6 +79,8 @@ def build_store(
     store : ConformedStore
         The conformed recordings.
     """
+    if not isinstance(contract, SignalContract):
+        raise TypeError(f"contract must be a SignalContract, got {type(contract).__name__}.")
     _check_options(options, errors)
     line_freq = options["line_freq"]
     options = {**options, "line_freq": None if line_freq is None else float(line_freq)}  # 50 and 50.0 are one option
@@ -257,7 +259,7 @@ def _conform_one(
         if isinstance(inst, mne.io.BaseRaw):
             _write_raw(inst, recording.path.name, notes, contract, options, target, check)
         else:
-            _write_epochs(inst, contract, options, target, check)
+            _write_epochs(inst, recording.path.name, notes, contract, options, target, check)
     except CacheWriteError:
         raise
     except ContractError as error:
@@ -292,10 +294,19 @@ def _write_raw(
 
 
 def _write_epochs(
-    inst: Any, contract: SignalContract, options: dict[str, Any], target: Path, check: Callable[[], None]
+    inst: Any,
+    name: str,
+    notes: Sequence[str],
+    contract: SignalContract,
+    options: dict[str, Any],
+    target: Path,
+    check: Callable[[], None],
 ) -> None:
     options = {name: value for name, value in options.items() if name != "gaps"}
-    data, report = conform_epochs_array(inst, contract, verbose="ERROR", **options)
+    with mne.utils.use_log_level("ERROR"):
+        data, inspector, _ = inspect_epochs(inst, contract, reading_notes=notes, name=name, **options)
+    inspector.raise_first()
+    report = inspector.report
     n_epochs, n_chans, length = data.shape
     segments = [(i * length, (i + 1) * length) for i in range(n_epochs)]
     if report.unusable.all():

@@ -138,7 +138,7 @@ def _look_with_mne(found: Found) -> Recording:
     if isinstance(inst, mne.io.BaseRaw):
         # Of a FIF file that MNE has split, and of formats that keep samples beside the header.
         parts = [Path(name) for name in inst.filenames if name is not None]
-        n_times = inst.n_times
+        n_times = int(inst.n_times)
         segments = _between([0, *(round(seam * sfreq) for seam in annotation_seams(inst)), n_times])
     else:
         length = len(inst.times)

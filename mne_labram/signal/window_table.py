@@ -102,6 +102,8 @@ def select_files(
             continue
         if isinstance(wanted, str):
             raise TypeError("Subjects must be a list of names, got one string.")
+        if not isinstance(wanted, Iterable):
+            raise TypeError(f"Subjects must be a list of names, got {type(wanted).__name__}.")
         wanted = {str(each) for each in wanted}  # Braindecode's subjects are numbers
         if wanted - known:
             raise ValueError(f"There is no recording of {', '.join(sorted(wanted - known))} in the store.")

@@ -335,8 +335,9 @@ def test_arguments_that_make_no_sense(tmp_path, write_edf) -> None:
     store = RecordingStore(path)
     with pytest.raises(ValueError, match="There is no recording of b"):
         store.select(subjects=["b"])
-    with pytest.raises(TypeError, match="list of names"):
-        store.select(exclude_subjects="a")
+    for wrong in ("a", 3):
+        with pytest.raises(TypeError, match="list of names"):
+            store.select(exclude_subjects=wrong)
     for wrong in (1, -1):
         with pytest.raises(ValueError, match=f"from 0 to 0, got {wrong}"):
             store.select(files=[0, wrong])

@@ -136,6 +136,24 @@ def test_unusable_epochs_are_left_out(make_raw, tmp_path) -> None:
     assert len(store.windows(1.0, usable_only=False)) == 8
 
 
+def test_what_mne_warns_of_is_in_the_report(make_raw, tmp_path, monkeypatch) -> None:
+    epochs = mne.make_fixed_length_epochs(make_raw(8.0), 1.0, verbose="ERROR").load_data()
+    epochs.save(tmp_path / "a-epo.fif", verbose="ERROR")
+    make_raw(8.0).save(tmp_path / "b_raw.fif", verbose="ERROR")
+    readers = {"mne.read_epochs": mne.read_epochs, "mne.io.read_raw": mne.io.read_raw}
+    for name, reader in readers.items():
+
+        def warn(*args, reader=reader, **kwargs):
+            mne.utils.warn("The amplifier was hot.")
+            return reader(*args, **kwargs)
+
+        monkeypatch.setattr(name, warn)
+    store = RecordingStore(tmp_path).conform(CONTRACT)
+    assert [store.report(file)["source"] for file in (0, 1)] == ["a-epo.fif", "b_raw.fif"]
+    for file in (0, 1):
+        assert "While reading: The amplifier was hot." in store.report(file)["notes"]
+
+
 def test_without_a_high_pass_offsets_cost_no_resolution(make_raw, tmp_path) -> None:
     raw = make_raw(12.0, edit=lambda x: np.add(x, 30_000, out=x))
     raw.save(tmp_path / "a_raw.fif", verbose="ERROR")
@@ -388,6 +406,11 @@ def test_a_file_that_vanishes_meanwhile_is_skipped(recordings) -> None:
 def test_arguments_are_nobody_elses_fault(recordings, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         RecordingStore(recordings).conform(CONTRACT, **options)
+
+
+def test_a_contract_is_not_a_name(recordings) -> None:
+    with pytest.raises(TypeError, match="contract must be a SignalContract, got str"):
+        RecordingStore(recordings).conform("labram")
 
 
 def test_pieces_lie_within_the_recording(recordings) -> None:

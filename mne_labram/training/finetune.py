@@ -134,6 +134,7 @@ def finetuner(
         raise ValueError(f"validation must be 'subjects', 'blocks' or None, got {validation!r}.")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_device(device)
     if n_outputs is not None:
         options["module__n_outputs"] = operator.index(n_outputs)
     for name, value in {"class_names": class_names, "ch_names": ch_names}.items():
@@ -164,6 +165,16 @@ def finetuner(
         verbose=verbose,
         **options,
     )
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know or does not have: it would say so by a RuntimeError, in ``fit``."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"device must be one of torch's, as 'cpu' or 'cuda', got {device!r}.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no GPU that torch can use; fine-tune with device='cpu'.")
 
 
 def finetuned_model(classifier: Any) -> LabramForClassification:

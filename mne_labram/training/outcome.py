@@ -40,7 +40,7 @@ class Pretraining:
     finished : bool
         False if the time was up before the last step.
     metrics : dict of str to float
-        The last row of ``epochs.csv``.
+        The last row of ``epochs.csv``, or the means so far of an epoch within which the time was up.
     weights : Path | None
         ``final.safetensors``; ``None`` for a model that is none of ours.
     is_main : bool

@@ -551,6 +551,16 @@ def test_numbers_of_numpy_and_names_in_one_text(base: LabramForMaskedModeling) -
             finetuner(base, **{name: "Cz"})
 
 
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert finetuner().device == "cpu"
+    with pytest.raises(ValueError, match="^There is no GPU that torch can use; fine-tune with device='cpu'"):
+        finetuner(device="cuda:1")
+    with pytest.raises(ValueError, match="^device must be one of torch's, as 'cpu' or 'cuda', got 'gpu'") as caught:
+        finetuner(device="gpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_wrong_validation() -> None:
     with pytest.raises(ValueError, match="validation must be"):
         finetuner(validation="random")

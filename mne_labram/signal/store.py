@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -328,7 +329,8 @@ class RecordingStore:
 
 def _look_at_all(found: Sequence[Found], n_jobs: int | None) -> list[Any]:
     files = [each for each in found if each.instance is None]
-    if n_jobs == 1 or len(files) < 2:
+    # Where joblib was not imported there is no joblib.parallel_config either, and it takes 8 MB.
+    if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules) or len(files) < 2:
         results: Iterable[Any] = map(look_at, files)
     else:
         from joblib import Parallel, delayed

@@ -432,9 +432,14 @@ def test_data_loader_workers(mixed) -> None:
     np.testing.assert_allclose([float(each) for each in loader], expected, rtol=1e-4)
 
 
-def test_reading_needs_neither_torch_nor_filters() -> None:
+def test_reading_needs_neither_torch_nor_filters(write_edf) -> None:
+    """A hundred megabytes would be spent on them."""
+    for name in ("a_1.edf", "b_1.edf"):
+        path = write_edf(name, seconds=3)
     code = (
         "import sys, mne_labram.signal.store as s; "
-        "print([n for n in ('torch', 'scipy.signal', 'joblib', 'mne_bids', 'pandas') if n in sys.modules])"
+        "store = s.RecordingStore(sys.argv[1]); [store.read(i, 0, 100) for i in range(len(store))]; "
+        "print(len(store), [n for n in ('torch', 'scipy.signal', 'joblib', 'mne_bids', 'pandas') if n in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code, path.parent], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "2 []", done.stderr

@@ -127,7 +127,7 @@ def build_store(
     done = [number for number in targets if number not in problems]
     if not done:
         first = with_name(recordings[min(problems)].path, problems[min(problems)])
-        raise ContractError(f"None of the {len(recordings)} recordings can be conformed; the first: {first}")
+        raise ContractError(f"Of {_recordings(len(recordings))} none can be conformed; the first: {first}")
     skipped = [*store.skipped, *((str(recordings[number].path), problems[number]) for number in sorted(problems))]
     conformed = [open_conformed(targets[number], recordings[number]) for number in done]
     return ConformedStore(contract, conformed, skipped, owner)
@@ -221,14 +221,18 @@ def _announce(folder: Path, recordings: Sequence[Recording], contract: SignalCon
     )
     free = shutil.disk_usage(folder).free
     logger.info(
-        f"Conforming {len(recordings)} recordings ({seconds / 3600:.3g} h): at most {_size(needed)} in {folder}, where "
+        f"Conforming {_recordings(len(recordings))} ({seconds / 3600:.3g} h): at most {_size(needed)} in {folder}, where "
         f"{_size(free)} are free."
     )
     if needed > _MOST_OF_DISK * free:
         raise CacheWriteError(
-            f"{len(recordings)} recordings need up to {_size(needed)} in {folder} and {_size(free)} are free; make "
-            "room, choose another folder or select() fewer recordings."
+            f"{_recordings(len(recordings))} may take {_size(needed)} in {folder} and {_size(free)} are free; make "
+            "room, choose another folder or select() fewer of them."
         )
+
+
+def _recordings(n: int) -> str:
+    return "1 recording" if n == 1 else f"{n} recordings"
 
 
 def _size(n_bytes: float) -> str:

@@ -337,7 +337,8 @@ def _look_at_all(found: Sequence[Found], n_jobs: int | None) -> list[Any]:
 
         # One after the other where nobody asked for more; joblib.parallel_config, of the caller, may.
         results = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(look_at)(each) for each in files)
-    looked = iter(ProgressBar(results, max_value=len(files), mesg="Reading headers", delay=2.0))
+    # To its end, so that the bar is closed.
+    looked = iter(list(ProgressBar(results, max_value=len(files), mesg="Reading headers", delay=2.0)))
     # Objects in memory stay here: from another process a copy would come back.
     return [next(looked) if each.instance is None else look_at(each) for each in found]
 

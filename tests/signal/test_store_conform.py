@@ -101,7 +101,7 @@ def test_gaps_are_segments(write_edf, tmp_path) -> None:
     onsets = [*range(10), *range(100, 112)]
     path = write_edf("g.edf", seconds=22, kind="EDF+D", onsets=onsets)
     found = RecordingStore(path)
-    with pytest.raises(ContractError, match=r"None of the 1 recordings can be conformed; the first: g\.edf is discont"):
+    with pytest.raises(ContractError, match=r"Of 1 recording none can be conformed; the first: g\.edf is discont"):
         found.conform(CONTRACT, gaps="raise")
     store = found.conform(CONTRACT, cache=tmp_path / "cache")
     (each,) = store.recordings
@@ -259,7 +259,7 @@ def test_the_size_is_said_before_anything_is_written(recordings, tmp_path, monke
 def test_a_disk_too_small_is_refused(recordings, tmp_path, monkeypatch) -> None:
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 5000, 5000)
     monkeypatch.setattr(conform_many.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"3 recordings need up to .* kB in .* and 5 kB are free; make room"):
+    with pytest.raises(OSError, match=r"3 recordings may take .* kB in .* and 5 kB are free; make room"):
         RecordingStore(recordings).conform(CONTRACT, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").glob("*/*")) == []
 

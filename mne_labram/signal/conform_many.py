@@ -221,8 +221,8 @@ def _announce(folder: Path, recordings: Sequence[Recording], contract: SignalCon
     )
     free = shutil.disk_usage(folder).free
     logger.info(
-        f"Conforming {_recordings(len(recordings))} ({seconds / 3600:.3g} h): at most {_size(needed)} in {folder}, where "
-        f"{_size(free)} are free."
+        f"Conforming {_recordings(len(recordings))} ({seconds / 3600:.3g} h): at most {_size(needed)} in {folder}, "
+        f"where {_size(free)} are free."
     )
     if needed > _MOST_OF_DISK * free:
         raise CacheWriteError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mne_labram import LabramForClassification, check, labram_embed
+from mne_labram import LabramForClassification, check, labram_embed, labram_tokenize, load_pretrained
 from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
 
@@ -85,3 +85,41 @@ def test_all_recordings_by_their_names(shared_data, folder):
             assert fname.name in REFUSED, f"{fname}: {report.problems}"
             assert any(REFUSED[fname.name] in problem for problem in report.problems), report.problems
     assert n_embedded >= 4
+
+
+def _out_of_the_box(fname: Path) -> None:
+    """Embed and tokenize with the weights that ship, and nothing said."""
+    contract = load_pretrained("labram-tiny").contract
+    report = check(fname, contract, print_report=False)
+    if fname.name in REFUSED:
+        assert not report.ok, fname
+        with pytest.raises(ContractError, match=REFUSED[fname.name]):
+            labram_embed(fname)
+        return
+    assert report.ok, f"{fname}: {report.problems}"
+    embedding = labram_embed(fname)
+    assert embedding.shape[1:] == (128,)
+    codes, found = labram_tokenize(fname, return_report=True)
+    assert codes.shape[:2] == (len(embedding), len(found.ch_names))
+    # The same windows are of no use to both.
+    np.testing.assert_array_equal(np.isnan(embedding).any(axis=1), (codes == -1).any(axis=(1, 2)))
+    assert np.isfinite(embedding).all(axis=1).mean() > 0.5, fname
+    used = codes[codes >= 0]
+    assert used.max() < load_pretrained("labram-tokenizer-tiny").n_codes
+    # Codes say something of the signal: they are not all one.
+    assert len(np.unique(used)) > 3, fname
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_weights_that_ship(shared_data, folder):
+    """Every kind of recording goes through them."""
+    for fname in _recordings(shared_data / folder)[::4][:3]:
+        _out_of_the_box(fname)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_weights_that_ship_on_everything(shared_data, folder):
+    """Every single recording does."""
+    for fname in _recordings(shared_data / folder):
+        _out_of_the_box(fname)

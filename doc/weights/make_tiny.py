@@ -70,6 +70,15 @@ ABOUT: dict[str, dict[str, str]] = {
     },
 }
 
+PROBE = (
+    "Logistic regression on frozen features of 4-s windows, scored on subjects that neither it nor the encoder has seen; "
+    "mean and spread over subjects, paired differences with their standard errors. Features of the model: 19 channels x "
+    "128, the mean over time of a channel's tokens. Band power: six bands, 1 to 45 Hz, 19 channels. All of it is computed "
+    "from the signal that the model gets, low-passed at 45 Hz, but for the last row but one: what lies above in these "
+    "recordings, which were cut at 45 Hz, tells recordings apart and not what the subject did. `inductive`: nothing is "
+    "known of a test subject; `z-scored by subject`: the mean and the spread of its unlabelled windows are."
+)
+
 
 def recipe_of(kind: str, fold: int | None) -> Recipe:
     """Take the recipe that ships; for a fold, hold its subjects out instead of the last four."""
@@ -123,7 +132,7 @@ def ship(data: Path, runs: Path, measured: Path | None) -> None:
             path = folder_of(runs, fold) / "masked" / "final.safetensors"
             if path.is_file():
                 folds[fold] = load_checkpoint(path)
-        tables = {"codes": measure_codes(tokenizer, model, training, held_out)}
+        tables: dict[str, Any] = {"codes": measure_codes(tokenizer, model, training, held_out)}
         complete = len(folds) == N_FOLDS - 1
         tables["probe"] = measure_probe(model, data / "eegmat", fold_models=folds if complete else None)
         if measured is not None:
@@ -132,7 +141,7 @@ def ship(data: Path, runs: Path, measured: Path | None) -> None:
     hidden = {title: codes.pop(title) for title in list(codes) if title.startswith("Codes of hidden")}
     for name, kind, measurements in (
         ("labram-tokenizer-tiny", "tokenizer", codes),
-        ("labram-tiny", "masked", {**hidden, **tables["probe"]}),
+        ("labram-tiny", "masked", {**hidden, "The probe": PROBE, **tables["probe"]}),
     ):
         folder = folder_of(runs, None) / kind
         own = describe_checkpoint(folder / "final.safetensors")["card"]

@@ -239,6 +239,6 @@ def masked_accuracy(
         "ratio": right / n / unigram if unigram else float("inf"),
         "best_constant": constant,
         "ratio_best_constant": right / n / constant,
-        "cross_entropy": bits / n,
-        "unigram_cross_entropy": unigram_bits / n,
+        "cross_entropy": float(bits / n),
+        "unigram_cross_entropy": float(unigram_bits / n),
     }

@@ -43,6 +43,9 @@ _POWER_FLOOR = 1e-3
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _N_COMPONENTS = 256
 _INNER_FOLDS = 4
+_WEIGHTS = (0.03, 0.1, 0.3, 1.0)
+
+Features = np.ndarray | tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def subject_folds(subjects: Sequence[str] | np.ndarray, n_folds: int) -> list[li
 
 
 def probe(
-    features: np.ndarray | Callable[[int], np.ndarray],
+    features: Features | Callable[[int], Features],
     windows: LabelledWindows,
     folds: Sequence[Sequence[str]],
     *,
@@ -238,9 +241,9 @@ def probe(
 
     Parameters
     ----------
-    features : ndarray, shape (n_windows, n_features) | callable
-        Features; or a function of the fold's number that returns them, where an encoder must not have seen the fold's
-        test subjects.
+    features : ndarray, shape (n_windows, n_features) | tuple of ndarray | callable
+        Features; two kinds of them to be used together; or a function of the fold's number that returns either, where
+        an encoder must not have seen the fold's test subjects.
     windows : LabelledWindows
         Gives classes and subjects.
     folds : sequence of sequence of str
@@ -257,8 +260,9 @@ def probe(
 
     Notes
     -----
-    Features are z-scored with the mean and deviation of the training subjects and, where there are more than 256,
-    reduced to 256 principal components. The penalty is chosen among training subjects (4 folds of them) by the
+    Features are z-scored with the mean and deviation of the training subjects, reduced to 256 principal components
+    where there are more, and divided by their overall deviation. The penalty, and for two kinds of features the weight
+    of the second beside the first (0.03, 0.1, 0.3 or 1), is chosen among training subjects (4 folds of them) by the
     mean AUROC of a subject. Classes are weighted by their inverse frequency.
     """
     from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -267,10 +271,12 @@ def probe(
     accuracies, aurocs = [], []
     for number, fold in enumerate(folds):
         values = features(number) if callable(features) else features
+        blocks = values if isinstance(values, tuple) else (values,)
         if standardize:
-            values = standardized_by_subject(values, windows.subjects)
+            blocks = tuple(standardized_by_subject(block, windows.subjects) for block in blocks)
         test = np.isin(windows.subjects, list(fold))
-        decision = _decision(values[~test], windows.y[~test], windows.subjects[~test], values[test], seed)
+        prepared = [_prepared(block[~test], block[test], seed) for block in blocks]
+        decision = _decision(prepared, windows.y[~test], windows.subjects[~test])
         for subject in fold:
             rows = windows.subjects[test] == subject
             names.append(subject)
@@ -279,12 +285,9 @@ def probe(
     return ProbeScores(names, np.array(accuracies), np.array(aurocs))
 
 
-def _decision(x: np.ndarray, y: np.ndarray, groups: np.ndarray, x_test: np.ndarray, seed: int) -> np.ndarray:
-    """Fit with the penalty that is best among the training subjects; return the decision function of the others."""
+def _prepared(x: np.ndarray, x_test: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Z-score and reduce one kind of features by what the training subjects say."""
     from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(x)
@@ -295,18 +298,37 @@ def _decision(x: np.ndarray, y: np.ndarray, groups: np.ndarray, x_test: np.ndarr
         # One factor for all components: their relative sizes are kept, and one range of penalties does for all.
         spread = np.sqrt((x**2).mean())
         x, x_test = x / spread, x_test / spread
+    return x, x_test
+
+
+def _decision(blocks: Sequence[tuple[np.ndarray, np.ndarray]], y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Fit with what is best among the training subjects; return the decision function of the others."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold
+
     n_folds = min(_INNER_FOLDS, len(np.unique(groups)))
-    best_score, best = -np.inf, _PENALTIES[0]
-    for penalty in _PENALTIES:
-        scores = []
-        for train, held_out in GroupKFold(n_folds).split(x, y, groups):
-            values = _regression(LogisticRegression, penalty).fit(x[train], y[train]).decision_function(x[held_out])
-            for subject in np.unique(groups[held_out]):
-                rows = groups[held_out] == subject
-                scores.append(roc_auc_score(y[held_out][rows], values[rows]))
-        if np.mean(scores) > best_score:
-            best_score, best = float(np.mean(scores)), penalty
-    return _regression(LogisticRegression, best).fit(x, y).decision_function(x_test)
+    weights = (1.0,) if len(blocks) == 1 else _WEIGHTS
+    best_score, best = -np.inf, (weights[0], _PENALTIES[0])
+    for weight in weights:
+        x = _beside([block[0] for block in blocks], weight)
+        for penalty in _PENALTIES:
+            scores = []
+            for train, held_out in GroupKFold(n_folds).split(x, y, groups):
+                values = _regression(LogisticRegression, penalty).fit(x[train], y[train]).decision_function(x[held_out])
+                for subject in np.unique(groups[held_out]):
+                    rows = groups[held_out] == subject
+                    scores.append(roc_auc_score(y[held_out][rows], values[rows]))
+            if np.mean(scores) > best_score:
+                best_score, best = float(np.mean(scores)), (weight, penalty)
+    weight, penalty = best
+    fitted = _regression(LogisticRegression, penalty).fit(_beside([block[0] for block in blocks], weight), y)
+    return fitted.decision_function(_beside([block[1] for block in blocks], weight))
+
+
+def _beside(blocks: Sequence[np.ndarray], weight: float) -> np.ndarray:
+    """Put kinds of features side by side, the second and later ones with less weight."""
+    return np.hstack([blocks[0], *(weight * block for block in blocks[1:])])
 
 
 def _regression(kind: Any, penalty: float) -> Any:

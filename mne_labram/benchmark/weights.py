@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from mne.utils import logger
 
 from mne_labram.benchmark.codes import code_content, code_patches, masked_accuracy, reconstruction_error
 from mne_labram.benchmark.probe import (
-    LabelledWindows,
     ProbeScores,
     band_power,
     channel_embedding,
@@ -27,6 +27,7 @@ __all__ = ["measure_codes", "measure_probe", "random_twin"]
 
 # Above the band limit of the recordings (45 Hz): what is there is the file's, not the brain's.
 _SIGNATURE_BANDS = ((46.0, 60.0), (60.0, 75.0))
+_SIGNATURE = "band power above 45 Hz, recordings as they are"
 _N_FOLDS = 6
 _N_RANDOM = 3
 Rows = list[dict[str, Any]]
@@ -119,8 +120,8 @@ def measure_codes(tokenizer: Any, model: Any | None, training: Any, held_out: An
                     "most frequent code of training": _percent(found["unigram"]),
                     "best constant guess": _percent(found["best_constant"]),
                     "times the best constant": round(found["ratio_best_constant"], 1),
-                    "bits per code": round(found["cross_entropy"], 2),
-                    "bits without looking": round(found["unigram_cross_entropy"], 2),
+                    "bits per code": round(float(found["cross_entropy"]), 2),
+                    "bits without looking": round(float(found["unigram_cross_entropy"]), 2),
                 }
             )
     return tables
@@ -163,22 +164,22 @@ def measure_probe(
         return embeddings[number]
 
     baseline = band_power(windows)
+    # Where no brain activity is left in these recordings, from the signal before the model's low-pass.
+    wide = eegmat_windows(folder, replace(model.contract, h_freq=None))
     twins = [channel_embedding(random_twin(model, seed), windows) for seed in range(n_random)]
     used = list(range(len(folds))) if everywhere else [last]
     chosen = [folds[i] for i in used]
     features: dict[str, Any] = {
         "band power": baseline,
         "labram-tiny": lambda i: embedded(used[i]),
-        "labram-tiny + band power": lambda i: _joined(embedded(used[i]), baseline),
+        "labram-tiny + band power": lambda i: (baseline, embedded(used[i])),
         **{f"random weights, seed {seed}": twin for seed, twin in enumerate(twins)},
-        "random weights + band power (seed 0)": _joined(twins[0], baseline),
-        "band power above 45 Hz, recordings as they are": _signature(folder, windows, model),
+        "random weights + band power (seed 0)": (baseline, twins[0]),
+        _SIGNATURE: band_power(wide, _SIGNATURE_BANDS),
     }
     scores: dict[str, dict[bool, ProbeScores]] = {}
     for name, value in features.items():
-        labelled = windows
-        if isinstance(value, tuple):
-            value, labelled = value
+        labelled = wide if name == _SIGNATURE else windows
         scores[name] = {
             standardize: probe(value, labelled, chosen, standardize=standardize) for standardize in (False, True)
         }
@@ -212,20 +213,6 @@ def _rows(scores: Mapping[str, Mapping[bool, ProbeScores]], standardize: bool, s
             cells[f"AUROC minus {other.split(',')[0]}"] = "" if name == other else f"{difference:+.3f} ± {error:.3f}"
         rows.append(cells)
     return rows
-
-
-def _joined(embedding: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Put two kinds of features side by side, each with the same total variance."""
-    parts = [(each - each.mean(axis=0)) / (each.std(axis=0) + 1e-9) for each in (baseline, embedding)]
-    return np.hstack([part / np.sqrt(part.shape[1]) for part in parts])
-
-
-def _signature(folder: str | Path, windows: LabelledWindows, model: Any) -> tuple[np.ndarray, LabelledWindows]:
-    """Band power where no brain activity is left in these recordings, from the signal before the low-pass."""
-    from dataclasses import replace
-
-    wide = eegmat_windows(folder, replace(model.contract, h_freq=None))
-    return band_power(wide, _SIGNATURE_BANDS), wide
 
 
 def _mean_scores(seeds: Sequence[Mapping[bool, ProbeScores]]) -> dict[bool, ProbeScores]:

@@ -80,6 +80,16 @@ def test_many_features_are_reduced() -> None:
     assert probe(wide, windows, subject_folds(windows.subjects, 2), standardize=True).auroc.mean() > 0.85
 
 
+def test_two_kinds_together_lose_nothing_of_the_better_one() -> None:
+    windows = _windows()
+    folds = subject_folds(windows.subjects, 3)
+    noise = np.random.default_rng(2).standard_normal((len(windows.x), 40))
+    alone = probe(noise, windows, folds).auroc.mean()
+    both = probe((band_power(windows), noise), windows, folds).auroc
+    assert alone < 0.7
+    assert both.min() > 0.85
+
+
 def test_z_scores_are_within_subjects() -> None:
     windows = _windows()
     features = band_power(windows)

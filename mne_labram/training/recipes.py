@@ -216,9 +216,14 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     for table, values in tables.items():
         if not isinstance(values, Mapping):
             raise ValueError(f"{table} in the recipe {name} must be a table, [{table}].")
-    arguments = set(inspect.signature(KINDS[own].__init__).parameters) - _NOT_OF_A_RECIPE
-    _check_keys(tables["model"], sorted(arguments), "[model]")
+    arguments = inspect.signature(KINDS[own].__init__).parameters
+    _check_keys(tables["model"], sorted({*arguments} - _NOT_OF_A_RECIPE), "[model]")
+    for key, value in tables["model"].items():
+        _check_argument(key, value, str(arguments[key].annotation).split(" | ")[0], "[model]")
     _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
+    for key, kind in {"l_freq": "float", "h_freq": "float", "notch": "bool"}.items():
+        if key in tables["signal"]:
+            _check_argument(key, tables["signal"][key], kind, "[signal]")
     _check_keys(tables["data"], _DATA, "[data]")
     _check_keys(tables["windows"], _WINDOWS, "[windows]")
     for table in ("data", "windows"):
@@ -277,6 +282,14 @@ def _check_values(found: Mapping[str, Any], where: str) -> None:
         elif not _is(value, (int, float) if key == "stride" else int):
             kind = "a number" if key == "stride" else "a whole number"
             raise ValueError(f"{key} in {where} must be {kind}, got {value!r}.")
+
+
+def _check_argument(key: str, value: Any, kind: str, where: str) -> None:
+    """Refuse an argument of another type than that of the class: symmetric = "no" would be true."""
+    kinds = {"bool": (bool, "true or false"), "int": (int, "a whole number"), "str": (str, "a text")}
+    kinds["float"] = (int, float), "a number"
+    if kind in kinds and not (isinstance(value, bool) if kind == "bool" else _is(value, kinds[kind][0])):
+        raise ValueError(f"{key} in {where} must be {kinds[kind][1]}, got {value!r}.")
 
 
 def _is(value: Any, kinds: Any) -> bool:

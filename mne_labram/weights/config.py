@@ -92,7 +92,8 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     cls = type(model)
     if _model_classes().get(cls.__name__) is not cls:
         raise TypeError(
-            f"Only models of mne_labram can be saved ({', '.join(sorted(_model_classes()))}), not {cls.__name__}."
+            f"Only models of mne_labram can be saved ({', '.join(sorted(_model_classes()))}), not {cls.__name__}; "
+            "finetuned_model takes the model out of a classifier."
         )
     config = dict(model.get_config())
     config.pop("braindecode_version", None)

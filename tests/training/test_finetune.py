@@ -289,6 +289,8 @@ def test_what_it_starts_from(base: LabramForMaskedModeling, windows: Any, tmp_pa
         _tuner(torch.nn.Linear(2, 2)).fit(X, y)
     with pytest.raises(ValueError, match="no weights yet"):
         finetuned_model(_tuner(base))
+    with pytest.raises(TypeError, match="not FineTuner; finetuned_model takes the model out of a classifier"):
+        save_checkpoint(kept, tmp_path / "classifier.safetensors")
 
 
 # -- by which windows it stops ----------------------------------------------------------------------------------------

@@ -70,14 +70,14 @@ ABOUT: dict[str, dict[str, str]] = {
     },
 }
 
-PROBE = (
-    "Logistic regression on frozen features of 4-s windows, scored on subjects that neither it nor the encoder has seen; "
-    "mean and spread over subjects, paired differences with their standard errors. Features of the model: 19 channels x "
-    "128, the mean over time of a channel's tokens. Band power: six bands, 1 to 45 Hz, 19 channels. All of it is computed "
-    "from the signal that the model gets, low-passed at 45 Hz, but for the last row but one: what lies above in these "
-    "recordings, which were cut at 45 Hz, tells recordings apart and not what the subject did. `inductive`: nothing is "
-    "known of a test subject; `z-scored by subject`: the mean and the spread of its unlabelled windows are."
-)
+PROBE = """\
+Logistic regression on frozen features of 4-s windows, scored on subjects that neither it nor the encoder has seen; mean
+and spread over subjects, paired differences with their standard errors. Features of the model: 19 channels x 128, the
+mean over time of a channel's tokens. Band power: six bands, 1 to 45 Hz, 19 channels. All of it is computed from the
+signal that the model gets, low-passed at 45 Hz, but for the row that says otherwise: what lies above in these
+recordings, which were cut at 45 Hz, tells recordings apart and not what the subject did. "Inductive": nothing is known
+of a test subject; "z-scored by subject": the mean and the spread of its unlabelled windows are.
+""".replace("\n", " ").strip()
 
 
 def recipe_of(kind: str, fold: int | None) -> Recipe:

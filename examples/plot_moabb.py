@@ -6,15 +6,15 @@ Two pipelines run through MOABB's evaluations offline: frozen embeddings with a 
 Braindecode's ``EEGClassifier``. Each takes arrays (channel names given as a parameter) and MNE Epochs.
 
 The data set is MOABB's ``FakeDataset``: noise without any class, so that every score should lie near chance, 0.5 in
-ROC AUC. What is shown is that the parts fit together. The model has random weights; put the path of a converted
-checkpoint in its place (``mne-labram convert``) for a benchmark worth reporting.
+ROC AUC. What is shown is that the parts fit together. Both start from the weights that ship; the path of a checkpoint
+of your own, or of the authors' (``mne-labram convert``), may stand in their place.
 """
 
 # %%
-# A checkpoint file keeps the pipelines small to clone, and its path is part of the name under which MOABB stores the
-# results.
+# Weights given by name, or by path, keep the pipelines small to clone, and are part of the name under which MOABB
+# stores the results.
 # First, so that Braindecode imports beside a torchaudio that does not load.
-from mne_labram import EEGEmbedding, LabramForClassification, save_checkpoint  # isort: skip
+from mne_labram import EEGEmbedding, finetuner  # isort: skip
 
 import tempfile
 import warnings
@@ -22,8 +22,6 @@ from pathlib import Path
 
 import mne
 import moabb
-import torch
-from braindecode import EEGClassifier
 from moabb.datasets.fake import FakeDataset
 from moabb.evaluations import CrossSubjectEvaluation, WithinSessionEvaluation
 from moabb.paradigms import LeftRightImagery
@@ -37,10 +35,6 @@ warnings.filterwarnings("ignore", "Montage name .* is deprecated", FutureWarning
 
 folder = Path(tempfile.mkdtemp())
 channels = ["C3", "CZ", "C4"]
-torch.manual_seed(0)
-model = LabramForClassification(ch_names=channels, n_times=600, sfreq=200, n_outputs=2, size="small")
-checkpoint = folder / "small.safetensors"
-save_checkpoint(model, checkpoint)
 
 # %%
 # ``resample=200`` has MOABB hand over what the model takes. Arrays are in microvolts and do not say which channels they
@@ -48,29 +42,20 @@ save_checkpoint(model, checkpoint)
 dataset = FakeDataset(["left_hand", "right_hand"], n_sessions=2, n_runs=1, n_subjects=3, seed=0, n_events=20)
 paradigm = LeftRightImagery(fmin=1, fmax=45, resample=200, tmax=2.995)
 
-classifier = EEGClassifier(
-    "LabramForClassification",
-    module__size="small",
-    module__ch_names=channels,
-    module__sfreq=200,
-    max_epochs=1,
-    batch_size=8,
-    train_split=None,
-    verbose=0,
-)
+options = {"preset": "last-k", "max_epochs": 2, "batch_size": 8, "validation": None, "verbose": 0}
 on_arrays = {
     "embedding": make_pipeline(
-        EEGEmbedding(str(checkpoint), pooling="channels", ch_names=channels, sfreq=200.0),
+        EEGEmbedding("labram-tiny", pooling="channels", ch_names=channels, sfreq=200.0),
         StandardScaler(),
         LogisticRegression(),
     ),
-    "fine-tuning": make_pipeline(classifier),
+    "fine-tuning": make_pipeline(finetuner("labram-tiny", n_outputs=2, ch_names=channels, **options)),
 }
 on_epochs = {
     "embedding, epochs": make_pipeline(
-        EEGEmbedding(str(checkpoint), pooling="channels"), StandardScaler(), LogisticRegression()
+        EEGEmbedding("labram-tiny", pooling="channels"), StandardScaler(), LogisticRegression()
     ),
-    "fine-tuning, epochs": make_pipeline(classifier),
+    "fine-tuning, epochs": make_pipeline(finetuner("labram-tiny", n_outputs=2, **options)),
 }
 
 # %%

@@ -71,9 +71,10 @@ def initialize_bottleneck(before: nn.Module, after: nn.Linear | nn.Conv2d, heads
     Notes
     -----
     Ours; the official code draws all of them with a deviation of 0.02, and the product of the five maps is then so
-    small that for hundreds of steps nothing but the level of a patch gets through. The codebook is started on such
-    latents and collapses. Measured on EEGMAT and the other recordings of the tests, 128-wide tokenizer, log amplitude,
-    same data and number of steps (about 600): 4 used codes' worth of perplexity on held-out subjects became 229.
+    small that for hundreds of steps nothing but the level of a patch gets through. A codebook that is started on such
+    latents collapses onto them. Measured with a tokenizer of width 128 and 512 codes, log amplitude, on the recordings
+    of the tests: with 0.02 the perplexity of a batch fell from 56 after 600 steps to 4 after 1400; started like this,
+    441 codes occurred on held-out subjects after 560 steps, with a perplexity of 222.
     """
     initialize_spread(before)
     initialize_spread(heads)

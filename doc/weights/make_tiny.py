@@ -134,7 +134,7 @@ def ship(data: Path, runs: Path, measured: Path | None) -> None:
                 folds[fold] = load_checkpoint(path)
         tables: dict[str, Any] = {"codes": measure_codes(tokenizer, model, training, held_out)}
         complete = len(folds) == N_FOLDS - 1
-        tables["probe"] = measure_probe(model, data / "eegmat", fold_models=folds if complete else None)
+        tables["probe"] = measure_probe(model, data / "eegmat", fold_models=folds if complete else None, n_jobs=2)
         if measured is not None:
             measured.write_text(json.dumps(tables, indent=1, ensure_ascii=False), encoding="utf8")
     codes = dict(tables["codes"])

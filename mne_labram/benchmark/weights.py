@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mne.utils import logger
+from joblib import Parallel, delayed
 
 from mne_labram.benchmark.codes import code_content, code_patches, masked_accuracy, reconstruction_error
 from mne_labram.benchmark.probe import (
@@ -128,7 +128,12 @@ def measure_codes(tokenizer: Any, model: Any | None, training: Any, held_out: An
 
 
 def measure_probe(
-    model: Any, folder: str | Path, *, fold_models: Mapping[int, Any] | None = None, n_random: int = _N_RANDOM
+    model: Any,
+    folder: str | Path,
+    *,
+    fold_models: Mapping[int, Any] | None = None,
+    n_random: int = _N_RANDOM,
+    n_jobs: int | None = None,
 ) -> dict[str, Rows]:
     """Compare frozen embeddings with band power and with the same network at random initialisation.
 
@@ -143,6 +148,8 @@ def measure_probe(
         last fold.
     n_random : int
         Random initialisations.
+    n_jobs : int | None
+        Probes fitted in parallel, by joblib.
 
     Returns
     -------
@@ -155,35 +162,30 @@ def measure_probe(
     models = {last: model, **(fold_models or {})}
     tables: dict[str, Rows] = {}
     everywhere = set(models) == set(range(len(folds)))
-    embeddings: dict[int, np.ndarray] = {}
-
-    def embedded(number: int) -> np.ndarray:
-        # Without fold models only the last fold is scored.
-        if number not in embeddings:
-            embeddings[number] = channel_embedding(models[number], windows)
-        return embeddings[number]
-
     baseline = band_power(windows)
     # Where no brain activity is left in these recordings, from the signal before the model's low-pass.
     wide = eegmat_windows(folder, replace(model.contract, h_freq=None))
     twins = [channel_embedding(random_twin(model, seed), windows) for seed in range(n_random)]
+    # Without models for the folds only the last fold is scored.
     used = list(range(len(folds))) if everywhere else [last]
     chosen = [folds[i] for i in used]
+    embedded = [channel_embedding(models[i], windows) for i in used]
     features: dict[str, Any] = {
         "band power": baseline,
-        "labram-tiny": lambda i: embedded(used[i]),
-        "labram-tiny + band power": lambda i: (baseline, embedded(used[i])),
+        "labram-tiny": embedded.__getitem__,
+        "labram-tiny + band power": [(baseline, each) for each in embedded].__getitem__,
         **{f"random weights, seed {seed}": twin for seed, twin in enumerate(twins)},
         "random weights + band power (seed 0)": (baseline, twins[0]),
         _SIGNATURE: band_power(wide, _SIGNATURE_BANDS),
     }
+    keys = [(name, standardize) for name in features for standardize in (False, True)]
+    found = Parallel(n_jobs=n_jobs)(
+        delayed(probe)(features[name], wide if name == _SIGNATURE else windows, chosen, standardize=standardize)
+        for name, standardize in keys
+    )
     scores: dict[str, dict[bool, ProbeScores]] = {}
-    for name, value in features.items():
-        labelled = wide if name == _SIGNATURE else windows
-        scores[name] = {
-            standardize: probe(value, labelled, chosen, standardize=standardize) for standardize in (False, True)
-        }
-        logger.info(f"Probe: {name} is done.")
+    for (name, standardize), each in zip(keys, found, strict=True):
+        scores.setdefault(name, {})[standardize] = each
     scores["random weights, mean of seeds"] = _mean_scores(
         [scores.pop(f"random weights, seed {seed}") for seed in range(n_random)]
     )
@@ -209,8 +211,10 @@ def _rows(scores: Mapping[str, Mapping[bool, ProbeScores]], standardize: bool, s
             "AUROC": f"{row.auroc.mean():.3f} ± {row.auroc.std():.3f}",
         }
         for other in ("band power", "random weights, mean of seeds"):
-            difference, error = paired_difference(row.auroc, picked[other].auroc)
-            cells[f"AUROC minus {other.split(',')[0]}"] = "" if name == other else f"{difference:+.3f} ± {error:.3f}"
+            for what, of in (("AUROC", "auroc"), ("accuracy", "balanced_accuracy")):
+                difference, error = paired_difference(getattr(row, of), getattr(picked[other], of))
+                text = "" if name == other else f"{difference:+.3f} ± {error:.3f}"
+                cells[f"{what} minus {other.split(',')[0]}"] = text
         rows.append(cells)
     return rows
 

@@ -49,16 +49,16 @@ class Augmentation:
         Channels times patches of a window that are kept at most; ``None`` keeps all. Jiang et al. (2024), appendix D,
         train with 256.
 
+    Raises
+    ------
+    ValueError
+        If a probability is outside 0 to 1, a spread is negative, or a number of channels is below 1.
+
     Notes
     -----
     Ours. A batch keeps one montage, because a model binds its channels once per batch; gains and polarity differ
     between its windows. A window's start is shifted where windows are cut
     (:class:`mne_labram.training.batches.WindowBatches`).
-
-    Raises
-    ------
-    ValueError
-        If a probability is outside 0 to 1, a spread is negative, or a number of channels is below 1.
     """
 
     gain_sd: float = 0.2

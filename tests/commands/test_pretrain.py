@@ -26,7 +26,7 @@ spatial = "coordinates"
 [signal]
 h_freq = 45.0
 [data]
-validation_subjects = ["anna", "nobody", "data/noone", "elsewhere/anna"]
+validation_subjects = ["anna", "nobody", "data/somebody", "elsewhere/anna"]
 validation_files = ["*doris*"]
 [windows]
 lengths = [2.0]
@@ -147,7 +147,7 @@ def test_what_the_recipe_names_and_is_not_there_is_told(folder: Path, tmp_path: 
     """A slip of the pen in validation_subjects would otherwise train on whom it meant."""
     command = ("tokenizer", folder / "tok.toml", "--data", folder / "data", "--cache", folder / "cache")
     text = _run(*command, "--out", tmp_path, "--max-steps", 1, "--device", "cpu")
-    assert "Of what [data] in tok leaves out or validates on, not there: nobody, data/noone." in text
+    assert "Of what [data] in tok leaves out or validates on, not there: nobody, data/somebody." in text
 
 
 def test_codes_of_a_codebook_that_has_not_begun_are_no_labels(folder: Path, tmp_path: Path) -> None:

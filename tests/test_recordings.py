@@ -19,6 +19,8 @@ REFUSED = {
     "test.edf": "numbered by the recorder",
     "eeglab_test.edf": "flat",
 }
+# A file made for testing readers: every second of every channel holds the same pulses.
+SAME_EVERYWHERE = ("test.vhdr",)
 
 
 def _recordings(folder: Path) -> list[Path]:
@@ -107,7 +109,7 @@ def _out_of_the_box(fname: Path) -> None:
     used = codes[codes >= 0]
     assert used.max() < load_pretrained("labram-tokenizer-tiny").n_codes
     # Codes say something of the signal: they are not all one.
-    assert len(np.unique(used)) > 3, fname
+    assert len(np.unique(used)) > 3 or fname.name in SAME_EVERYWHERE, fname
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

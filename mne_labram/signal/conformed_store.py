@@ -7,17 +7,17 @@ import os
 import shutil
 import sys
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mne_labram.signal.collection import RecordingCollection
 from mne_labram.signal.contract import ContractError, SignalContract
 from mne_labram.signal.open_files import OpenFiles
 from mne_labram.signal.window_cache import CachedSamples
-from mne_labram.signal.window_table import WindowTable, select_files, tile_segments
+from mne_labram.signal.window_table import WindowTable, tile_segments
 from mne_labram.signal.windows import n_samples
 
 __all__ = ["ConformedRecording", "ConformedStore", "TemporaryFolder", "open_conformed"]
@@ -118,7 +118,7 @@ def _remove(path: Path, process: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class ConformedStore:
+class ConformedStore(RecordingCollection):
     """Recordings at a contract's rate, filtered, under canonical names. Made by :meth:`RecordingStore.conform`.
 
     Parameters
@@ -158,9 +158,6 @@ class ConformedStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owner": None}
 
-    def __len__(self) -> int:
-        return len(self.recordings)
-
     def __repr__(self) -> str:
         return (
             f"<ConformedStore | {len(self)} recordings, {self.n_hours:.3g} h, {len(self.skipped)} skipped, for "
@@ -176,43 +173,6 @@ class ConformedStore:
     def n_seconds(self) -> float:
         """Seconds of signal, unusable ones too."""
         return float(sum(each.n_times for each in self.recordings) / self.sfreq)
-
-    @property
-    def n_hours(self) -> float:
-        """Hours of signal, unusable ones too."""
-        return self.n_seconds / 3600
-
-    def select(
-        self,
-        *,
-        subjects: Iterable[str] | None = None,
-        exclude_subjects: Iterable[str] | None = None,
-        files: Iterable[int] | None = None,
-    ) -> ConformedStore:
-        """Return a store of some of the recordings, which shares everything with this one.
-
-        Parameters
-        ----------
-        subjects, exclude_subjects : iterable of str | None
-            Subjects wanted and not wanted; ``"S001"``, or ``"eegmmidb/S001"`` where two data sets share a name.
-        files : iterable of int | None
-            Numbers of recordings wanted.
-
-        Returns
-        -------
-        store : ConformedStore
-            Files are numbered anew.
-
-        Raises
-        ------
-        ValueError
-            If there is no such subject or number.
-        """
-        chosen = select_files(self.recordings, subjects, exclude_subjects, files)
-        out = object.__new__(type(self))
-        out.__dict__.update(self.__dict__)
-        out.recordings = [self.recordings[i] for i in chosen]
-        return out
 
     def windows(self, seconds: float, *, stride: float | None = None, usable_only: bool = True) -> WindowTable:
         """Tile all recordings with windows; none crosses a gap or the border between two epochs.

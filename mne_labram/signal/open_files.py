@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 
 from mne_labram.signal.contract import ContractError
+from mne_labram.signal.kept_open import KeptOpen
 
 __all__ = ["OpenFiles"]
 
@@ -25,7 +24,7 @@ class _Descriptor:
             os.close(self.number)
 
 
-class OpenFiles:
+class OpenFiles(KeptOpen):
     """Files open for reading, the most recently used ones.
 
     Parameters
@@ -42,25 +41,7 @@ class OpenFiles:
     """
 
     def __init__(self, limit: int = 64) -> None:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}.")
-        self.limit = limit
-        self._start()
-
-    def _start(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, int]:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.limit = state["limit"]
-        self._start()
-
-    def __len__(self) -> int:
-        return len(self._open)
+        super().__init__(limit)
 
     def read(self, path: str, offset: int, n_bytes: int) -> bytes:
         """Return ``n_bytes`` of a file from byte ``offset`` on.

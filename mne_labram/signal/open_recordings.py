@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import mne
 import numpy as np
 
 from mne_labram.signal.contract import ContractError
+from mne_labram.signal.kept_open import KeptOpen
 from mne_labram.signal.opening import READING_ERRORS, describe_source, reason_of
 
 __all__ = ["OpenRecordings", "electrical_picks", "read_samples"]
@@ -68,7 +68,7 @@ class _Entry:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class OpenRecordings:
+class OpenRecordings(KeptOpen):
     """The recordings read last, open.
 
     Parameters
@@ -83,23 +83,7 @@ class OpenRecordings:
     """
 
     def __init__(self, limit: int = 8) -> None:
-        self.limit = limit
-        self._start()
-
-    def _start(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Any, _Entry] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, int]:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.limit = state["limit"]
-        self._start()
-
-    def __len__(self) -> int:
-        return len(self._open)
+        super().__init__(limit)
 
     def read(
         self,

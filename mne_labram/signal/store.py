@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mne.utils import ProgressBar, logger, verbose
 
+from mne_labram.signal.collection import RecordingCollection
 from mne_labram.signal.conformed_store import ConformedRecording, ConformedStore
 from mne_labram.signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from mne_labram.signal.discovery import Found, find_recordings
@@ -19,13 +20,13 @@ from mne_labram.signal.edf_samples import EdfSamples
 from mne_labram.signal.open_files import OpenFiles
 from mne_labram.signal.open_recordings import OpenRecordings, read_samples
 from mne_labram.signal.recording import Recording, look_at, open_native, picks_of, with_name
-from mne_labram.signal.window_table import WindowTable, select_files, tile_segments
+from mne_labram.signal.window_table import WindowTable, tile_segments
 from mne_labram.signal.windows import n_samples
 
 __all__ = ["ConformedRecording", "ConformedStore", "Recording", "RecordingStore", "WindowTable"]
 
 
-class RecordingStore:
+class RecordingStore(RecordingCollection):
     """Recordings as they are: their own rate, unfiltered, all channels that are in volts.
 
     Parameters
@@ -106,9 +107,6 @@ class RecordingStore:
         self.skipped.append((str(path), sentence))
         logger.warning(f"Skipped: {named}")
 
-    def __len__(self) -> int:
-        return len(self.recordings)
-
     def __repr__(self) -> str:
         return f"<RecordingStore | {len(self)} recordings, {self.n_hours:.3g} h, {len(self.skipped)} skipped>"
 
@@ -117,41 +115,8 @@ class RecordingStore:
         """Seconds of signal in all recordings."""
         return float(sum(each.n_times / each.sfreq for each in self.recordings))
 
-    @property
-    def n_hours(self) -> float:
-        """Hours of signal in all recordings."""
-        return self.n_seconds / 3600
-
-    def select(
-        self,
-        *,
-        subjects: Iterable[str] | None = None,
-        exclude_subjects: Iterable[str] | None = None,
-        files: Iterable[int] | None = None,
-    ) -> RecordingStore:
-        """Return a store of some of the recordings, which shares open files with this one.
-
-        Parameters
-        ----------
-        subjects, exclude_subjects : iterable of str | None
-            Subjects wanted and not wanted; ``"S001"``, or ``"eegmmidb/S001"`` where two data sets share a name.
-        files : iterable of int | None
-            Numbers of recordings wanted.
-
-        Returns
-        -------
-        store : RecordingStore
-            Files are numbered anew.
-
-        Raises
-        ------
-        ValueError
-            If there is no such subject or number.
-        """
-        chosen = select_files(self.recordings, subjects, exclude_subjects, files)
-        out = object.__new__(type(self))
-        out.__dict__.update(self.__dict__)
-        out.recordings = [self.recordings[i] for i in chosen]
+    def _of(self, chosen: list[int]) -> RecordingStore:
+        out = super()._of(chosen)
         out._samples = [self._samples[i] for i in chosen]
         out._verified = {new for new, old in enumerate(chosen) if old in self._verified}
         return out

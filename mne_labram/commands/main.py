@@ -302,6 +302,11 @@ def info(
         return
     import json
 
+    if not Path(checkpoint).exists() and not Path(checkpoint).suffix:
+        raise ValueError(
+            f"There is neither a file nor a pretrained model of the name {checkpoint!r}; those that ship are "
+            f"{', '.join(list_pretrained())}."
+        )
     for key, value in describe_checkpoint(checkpoint).items():
         typer.echo(f"{key:<16}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
 

@@ -265,7 +265,9 @@ def window_function(module: nn.Module, kind: str, pooling: str = "mean") -> Wind
     """
     if kind == "tokenize":
         if not hasattr(module, "encode"):
-            raise TypeError(f"{type(module).__name__} has no codes; use LabramTokenizer.")
+            raise TypeError(
+                f"{type(module).__name__} has no codes; give a LabramTokenizer, such as 'labram-tokenizer-tiny'."
+            )
         if not bool(module.quantizer.initialized):
             logger.warning("The tokenizer's codebook was never trained: its codes are those of random vectors.")
         return lambda module, x: module.encode(x)

@@ -181,6 +181,8 @@ def divide_recordings(
     """
     excluded, validated = set(excluded), set(validated)
     store = RecordingStore(sources[0] if len(sources) == 1 else sources, n_jobs=n_jobs)
+    if not store.recordings:
+        raise ValueError("No recording was found that can be read; give folders or files of EEG with data (--data).")
     # Names given here must be there; a recipe also names those of data sets that one may not have.
     store.select(subjects=excluded | validated or None)
     excluded |= set(recipe.data.get("exclude_subjects", ()))

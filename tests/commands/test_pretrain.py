@@ -97,6 +97,7 @@ def test_from_recordings_to_a_model(folder: Path) -> None:
         (("encoder", "tiny"), "A recipe is for one of tokenizer, masked, got 'encoder'."),
         (("tokenizer", "nothing.toml"), "There is no file 'nothing.toml'; the recipes that ship are"),
         (("tokenizer", "{}/mem.toml"), "The recipe mem is for masked, not for tokenizer."),
+        (("tokenizer", "{}/tok.toml", "--data", "{}/tok.toml"), "No recording was found that can be read"),
         (("tokenizer", "{}/tok.toml"), "names no recordings; say where they are with data (--data)."),
         (("masked", "{}/mem.toml", "--data", "{}/data"), "The recipe mem needs a tokenizer"),
         (("tokenizer", "{}/tok.toml", "--data", "{}/data", "--exclude-subjects", "fred"), "no recording of fred"),

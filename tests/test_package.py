@@ -52,7 +52,23 @@ FLOORS = {
         {"numpy", "torch", "mne", "accelerate", "safetensors", "tqdm", "sklearn", "skorch", "braindecode", "peft"},
         {"_files", "weights", "models", "nn", "signal"},
     ),
-    "verbs": ({"numpy", "torch", "mne"}, {"_files", "decoding", "weights", "models", "signal"}),
+    "seizure": (
+        {
+            "numpy",
+            "scipy",
+            "torch",
+            "mne",
+            "mne_bids",
+            "joblib",
+            "matplotlib",
+            "pandas",
+            "sklearn",
+            "timescoring",
+            "tqdm",
+        },
+        {"_files", "decoding", "training", "weights", "models", "nn", "signal"},
+    ),
+    "verbs": ({"numpy", "torch", "mne"}, {"_files", "seizure", "decoding", "weights", "models", "signal"}),
 }
 TOP = {"__init__", "benchmark", "commands"}
 

@@ -1,0 +1,1 @@
+"""Seizures: labels, detection, scoring by SzCORE's rules, evaluation by subject, and the report."""

@@ -3,7 +3,9 @@
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from .models.neurostorm import NeuroStorm
 from .pipe import pipe
+from .seizure.scoring import score
 from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
@@ -20,6 +22,7 @@ __all__ = [
     "LabramForClassification",
     "LabramForMaskedModeling",
     "LabramTokenizer",
+    "NeuroStorm",
     "RecordingStore",
     "SignalContract",
     "annotate_events",
@@ -36,6 +39,7 @@ __all__ = [
     "pipe",
     "pretrained_card",
     "save_checkpoint",
+    "score",
 ]
 
 __version__: str

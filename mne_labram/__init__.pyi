@@ -6,6 +6,7 @@ from .models.labram import LabramForClassification, LabramForMaskedModeling, Lab
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
 from .seizure.scoring import score
+from .seizure.detection import SeizureDetection, detect_seizures
 from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
@@ -24,10 +25,12 @@ __all__ = [
     "LabramTokenizer",
     "NeuroStorm",
     "RecordingStore",
+    "SeizureDetection",
     "SignalContract",
     "annotate_events",
     "check",
     "conform",
+    "detect_seizures",
     "finetuned_model",
     "finetuner",
     "labram_annotate",

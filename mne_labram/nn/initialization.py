@@ -5,14 +5,48 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from mne_labram.nn.attention import TransformerBlock
 
-__all__ = ["INIT_STD", "initialize_bottleneck", "initialize_spread", "initialize_weights", "rescale_blocks"]
+__all__ = [
+    "INIT_STD",
+    "fresh_head",
+    "initialize_bottleneck",
+    "initialize_spread",
+    "initialize_weights",
+    "rescale_blocks",
+]
 
 #: Standard deviation of every truncated normal draw (LaBraM, modeling_finetune.py: init_std=0.02).
 INIT_STD = 0.02
+
+# A head starts near zero, so that all classes are about equally likely (LaBraM, modeling_finetune.py: init_scale).
+_HEAD_SCALE = 0.001
+
+
+def fresh_head(embed_dim: int, n_outputs: int) -> nn.Linear:
+    """Make a classification head that starts near zero.
+
+    Parameters
+    ----------
+    embed_dim : int
+        Width of what comes in.
+    n_outputs : int
+        Number of classes.
+
+    Returns
+    -------
+    head : torch.nn.Linear
+        Weights drawn with ``INIT_STD`` and scaled by 0.001, bias 0.
+    """
+    head = nn.Linear(embed_dim, n_outputs)
+    nn.init.trunc_normal_(head.weight, std=INIT_STD)
+    nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        head.weight.mul_(_HEAD_SCALE)
+    return head
 
 
 def initialize_weights(module: nn.Module, *, pretraining: bool = False) -> None:

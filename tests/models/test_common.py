@@ -22,7 +22,7 @@ from braindecode.preprocessing import create_fixed_length_windows
 from sklearn.base import clone
 from torch import nn
 
-from mne_labram.models import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from mne_labram.models import LabramForClassification, LabramForMaskedModeling, LabramTokenizer, NeuroStorm
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.positions import electrode_positions
 
@@ -54,6 +54,19 @@ ROWS: dict[str, Row] = {
         (2, 3),
         3,
         ch_names=["FP1-F3", "F3-C3", "FZ", "FZ-CZ"],
+    ),
+    "neurostorm": Row(
+        NeuroStorm,
+        {**_TINY, "spatial": "coordinates", "input_scale": 10.0},
+        (2, 3),
+        3,
+        ch_names=["FP1-F3", "F3-C3", "FZ", "FZ-CZ"],
+    ),
+    "neurostorm-relative": Row(
+        NeuroStorm,
+        {**_TINY, "amplitude": "relative", "spatial": "names", "patch_embed": "conv", "input_scale": 100.0},
+        (2, 3),
+        3,
     ),
     "masked": Row(LabramForMaskedModeling, {**_TINY, "n_codes": 8}, (2, 12, 8)),
     "masked-repaired": Row(
@@ -174,7 +187,7 @@ def test_shorter_windows_than_at_construction(row: Row) -> None:
 @every_model
 def test_other_channels_at_forward(row: Row) -> None:
     model = _build(row)
-    with pytest.raises(ValueError, match="Input has 3 channels, but Labram.* is bound to 4"):
+    with pytest.raises(ValueError, match=f"Input has 3 channels, but {row.cls.__name__} is bound to 4"):
         model(_x(n_chans=3))
     with pytest.raises(ValueError, match="Input must have the shape"):
         model(_x()[0])

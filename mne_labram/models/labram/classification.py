@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import torch
 from braindecode.models import Labram
 from braindecode.models.base import EEGModuleMixin
 from torch import Tensor, nn
@@ -20,12 +19,9 @@ from mne_labram.models.labram.braindecode import (
 from mne_labram.models.labram.inputs import with_arrays
 from mne_labram.models.labram.official import official_classification
 from mne_labram.models.labram.sizes import resolve_size
-from mne_labram.nn.initialization import INIT_STD
+from mne_labram.nn.initialization import fresh_head
 
 __all__ = ["LabramForClassification"]
-
-# The head starts near zero, so that all classes are about equally likely (LaBraM, modeling_finetune.py: init_scale).
-_HEAD_SCALE = 0.001
 
 
 class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
@@ -191,7 +187,7 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
             drop_path_prob=drop_path_prob,
             activation=activation,
         )
-        self.final_layer = _fresh_head(numbers.embed_dim, self.n_outputs)
+        self.final_layer = fresh_head(numbers.embed_dim, self.n_outputs)
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor | dict[str, Tensor]:
         """Classify windows.
@@ -235,7 +231,7 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
             self.class_names = None
             self._record(class_names=None)
         old = self.final_layer.weight
-        self.final_layer = _fresh_head(old.shape[1], n_outputs).to(old)
+        self.final_layer = fresh_head(old.shape[1], n_outputs).to(old)
 
     @classmethod
     def from_braindecode(
@@ -345,13 +341,3 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
     def mapping(self) -> dict[str, str]:
         """Names that the authors and Braindecode have for our tensors; read by ``load_state_dict``."""
         return name_mapping(self)
-
-
-def _fresh_head(embed_dim: int, n_outputs: int) -> nn.Linear:
-    """Make a head that starts near zero."""
-    head = nn.Linear(embed_dim, n_outputs)
-    nn.init.trunc_normal_(head.weight, std=INIT_STD)
-    nn.init.zeros_(head.bias)
-    with torch.no_grad():
-        head.weight.mul_(_HEAD_SCALE)
-    return head

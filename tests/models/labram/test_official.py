@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from mne_labram.models.neurostorm import NeuroStorm
 
 KINDS = {"finetune": LabramForClassification, "mem": LabramForMaskedModeling, "vqnsp": LabramTokenizer}
 
@@ -34,6 +35,14 @@ def test_classification(golden_model) -> None:
     _assert_close(model.final_layer(model(given.x, return_features=True)["features"]), given.outputs["patch_tokens"])
     _assert_close(model.final_layer(model.embed(given.x, "tokens").flatten(1, 2)), given.outputs["patch_tokens"])
     torch.testing.assert_close(model.final_layer(model.embed(given.x)), model(given.x))
+
+
+@torch.no_grad()
+def test_seizure_head(golden_model) -> None:
+    given = golden_model("finetune")
+    model = _build(given, NeuroStorm)
+    assert (model.n_outputs, model.spatial, model.input_scale) == (2, "names", 100.0)
+    assert torch.equal(model.embed(given.x, "tokens"), _build(given).embed(given.x, "tokens"))
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ ARTEFACT_KINDS: tuple[str, ...] = (
     "mains",
     "sweat",
 )
-# From here on, muscle is weaker than what filters leave of it.
+# Hz; the surface electromyogram goes on above, where EEG filters end.
 _MUSCLE_BAND = (20.0, 90.0)
 
 
@@ -176,7 +176,7 @@ def _noise(n: int, n_times: int, sfreq: float, band: tuple[float, float], rng: n
 
 
 def _starts(seconds: float, interval: float, jitter: float, rng: np.random.Generator) -> np.ndarray:
-    """Times of events that repeat, from before the window on."""
+    """Draw times of events that repeat, from before the window on."""
     n = int(math.ceil(seconds / interval)) + 3
     gaps = interval * np.clip(1.0 + jitter * rng.normal(size=n), 0.3, 3.0)
     return np.cumsum(gaps) - gaps[0] * rng.uniform(1.0, 2.0)

@@ -261,7 +261,8 @@ def _discharge(
     # The waveform is computed once, from as far back as the latest place needs it.
     back = int(shifts.max())
     times = np.arange(first - back, last) / sfreq - onset
-    wave = np.stack([_waveform(times, pattern, np.random.default_rng((pattern.seed, side))) for side in (0, 1)])
+    sides = range(1 + int(other.any()))
+    wave = np.stack([_waveform(times, pattern, np.random.default_rng((pattern.seed, side))) for side in sides])
     seconds = since[first:last]
     envelope = _envelope(seconds, pattern, draw)
     # A place fades in over two seconds from its arrival, or over the attack for the whole.
@@ -351,7 +352,7 @@ def _cycles(times: np.ndarray, pattern: SeizurePattern) -> tuple[np.ndarray, np.
 
 
 def _waveform(times: np.ndarray, pattern: SeizurePattern, draw: np.random.Generator) -> np.ndarray:
-    """The discharge at one place, without envelope, at times since the onset."""
+    """Give the discharge at one place, without envelope, at times since the onset."""
     _, wander = _slow_noise(times, draw)
     rate, cycles = _cycles(times + pattern.rate_noise * wander, pattern)
     number = np.floor(cycles)

@@ -5,8 +5,8 @@ from .decoding.tokenizer import EEGTokenizer
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
-from .seizure.scoring import score
 from .seizure.detection import SeizureDetection, detect_seizures
+from .seizure.scoring import score
 from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from mne import Annotations
 from mne.io import BaseRaw
 from mne.utils import logger, verbose
-from torch import nn
 
 from mne_labram.decoding.inference import ModelRunner, resolve_model
-from mne_labram.decoding.progress import progress_bar
 from mne_labram.decoding.scores import EventScores, add_annotations
+from mne_labram.decoding.second_scores import background_index, checked_class_names, second_scores
 from mne_labram.decoding.windows import (
     SignalOptions,
     plan_recording,
@@ -23,10 +21,11 @@ from mne_labram.decoding.windows import (
     window_source,
 )
 from mne_labram.models.registry import NON_CLASSIFICATION_MODELS
+from mne_labram.seizure.detection import detect_seizures, model_or_default
+from mne_labram.seizure.operating_points import choose_parameters
 from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
-from mne_labram.signal.events import EventParameters, SecondAccumulator
-from mne_labram.signal.windows import iter_windows, n_samples, window_length
+from mne_labram.signal.windows import n_samples, window_length
 
 __all__ = ["annotate_events", "labram_annotate", "labram_embed", "labram_tokenize"]
 
@@ -186,17 +185,17 @@ def labram_tokenize(
 def annotate_events(
     inst: Any,
     model: Any = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     *,
     release: float | None = None,
-    smoothing: float = 5.0,
-    merge_gap: float = 10.0,
-    min_duration: float = 5.0,
+    smoothing: float | None = None,
+    merge_gap: float | None = None,
+    min_duration: float | None = None,
     class_names: list[str] | None = None,
     background: int | str = 0,
     window: float | None = None,
-    stride: float = 1.0,
-    channels: str = "model",
+    stride: float | None = None,
+    channels: str | None = None,
     match: str = "name",
     assume_unit: str | None = None,
     line_freq: float | None = None,
@@ -216,19 +215,16 @@ def annotate_events(
     ----------
     inst : mne.io.Raw | str | Path
         The recording, in volts as MNE holds it, or a file.
-    model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file; no classifier comes with the package. One
-        output is the logit of the event; of several, one is the background.
-    threshold : float
-        Probability at which an event begins.
+    model : NeuroStorm | LabramForClassification | EEGClassifier | str | Path | None
+        The model, a fitted classifier around it, a checkpoint or a name; ``None``: the seizure detector that comes
+        with the package. One output is the logit of the event; of several, one is the background.
+    threshold : float | None
+        Probability at which an event begins; ``None``: a seizure detector's own, 0.5 for others.
     release : float | None
-        Probability below which it ends; ``None``: 0.625 of the threshold.
-    smoothing : float
-        Moving average in seconds.
-    merge_gap : float
-        Events closer than this many seconds are merged.
-    min_duration : float
-        Shortest event in seconds.
+        Probability below which it ends; ``None``: a seizure detector's own, or 0.625 of the threshold.
+    smoothing, merge_gap, min_duration : float | None
+        Moving average; events closer than the gap are merged, shorter ones dropped; in seconds. ``None``: a seizure
+        detector's own; 5, 10 and 5 s for others.
     class_names : list of str | None
         Descriptions of the annotations, one per output (two for a model with one output: background and event).
         ``None`` takes the model's own.
@@ -236,10 +232,11 @@ def annotate_events(
         Index or name of the class that is not annotated.
     window : float | None
         Window length in seconds; ``None``: the model's.
-    stride : float
-        Step between windows in seconds.
-    channels : {"model", "recording"}
-        Score the channels the model was trained on, or all channels of the recording it has an embedding for.
+    stride : float | None
+        Step between windows in seconds; ``None``: half a window for a seizure detector, 1 s for others.
+    channels : {"model", "recording", "montage"} | None
+        Score the channels the model was trained on, all channels of the recording it has an embedding for, or those
+        of the 10-20 system or double banana; ``None``: the last for a seizure detector, the first for others.
     match : {"name", "position"}
         How channels find their embedding, see :func:`mne_labram.conform`.
     assume_unit : str | None
@@ -262,7 +259,8 @@ def annotate_events(
     Returns
     -------
     annotations : mne.Annotations
-        Description is the class name, ``extras`` holds ``confidence``.
+        Description is the class name, ``extras`` holds ``confidence``; those of a seizure detector are
+        :meth:`SeizureDetection.to_annotations <mne_labram.SeizureDetection.to_annotations>`'s.
     scores : EventScores
         Probabilities per second; ``scores.annotations(0.7)`` applies another threshold without running the model.
 
@@ -273,15 +271,26 @@ def annotate_events(
     TypeError
         If ``inst`` is not a Raw or a file of one.
     ValueError
-        If no model is given.
+        If an argument makes no sense.
     """
-    _need_classifier(model)
-    parameters = EventParameters(threshold, release, smoothing, merge_gap, min_duration)
-    module, known_names = resolve_model(model)
+    module, known_names = resolve_model(model_or_default(model))
     if isinstance(module, NON_CLASSIFICATION_MODELS):
         raise ContractError("This model has no classes; annotate with a fine-tuned LabramForClassification.")
-    names = _class_names(class_names or known_names, module.n_outputs)
-    background_index = _background_index(background, names)
+    is_detector = hasattr(module, "second_probabilities")
+    given = {"release": release, "smoothing": smoothing, "merge_gap": merge_gap, "min_duration": min_duration}
+    parameters = choose_parameters(getattr(module, "detection", None), threshold=threshold)
+    parameters = replace(parameters, **{name: value for name, value in given.items() if value is not None})
+    running = {"batch_size": batch_size, "precision": precision, "device": device}
+    if is_detector and class_names is None and background == 0:
+        reading = {"match": match, "assume_unit": assume_unit, "line_freq": line_freq, "gaps": gaps}
+        shape = {"window": window, "stride": stride, "channels": channels}
+        detection = detect_seizures(
+            inst, module, parameters=parameters, involvement=False, **shape, **reading, **running
+        )
+        return detection.to_annotations(mark_not_analysed=mark_not_analysed), detection.scores
+    names = checked_class_names(class_names or known_names, module.n_outputs)
+    background = background_index(background, names)
+    stride = 1.0 if stride is None else stride
     wanted, step = wanted_samples(module, window), n_samples(stride, module.contract.sfreq, "stride")
     raw = open_recording(inst)
     if not isinstance(raw, BaseRaw):
@@ -289,31 +298,21 @@ def annotate_events(
             f"Events are found in continuous recordings and this is {type(raw).__name__}; use labram_embed or the "
             "classifier's predict for epochs."
         )
-    options = SignalOptions(channels, match, assume_unit, line_freq, gaps)
-    plan = plan_recording(raw, module, options)
-    runner = ModelRunner(module, plan.report.ch_names, plan.report.model_positions, precision, batch_size, device)
-    sfreq = plan.sfreq
+    if channels is None:
+        channels = "montage" if is_detector else "model"
+    plan = plan_recording(raw, module, SignalOptions(channels, match, assume_unit, line_freq, gaps))
+    runner = ModelRunner(module, plan.report.ch_names, plan.report.model_positions, **running)
     length = window_length(module.contract, plan.n_times, wanted)
     if step > wanted:
         raise ValueError(
             f"stride ({stride:g} s) is longer than the window ({wanted / module.contract.sfreq:g} s), so that seconds "
             "in between would have no score; pass a stride of the window's length or less."
         )
-    accumulator = SecondAccumulator(int(np.ceil(plan.n_times / sfreq)), len(names))
-    # Rounded up: one more window covers the end where the regular ones do not reach it.
-    n_windows = -(-(plan.n_times - length) // step) + 1
-    windows = iter_windows(plan, length, step, batch_size=batch_size, cover_end=True)
-    with runner.running(), progress_bar(n_windows, "Annotating") as progress:
-        for batch in windows:
-            progress.update(len(batch.starts))
-            if batch.usable.any():
-                probabilities = runner(batch.data[batch.usable], _probabilities)
-                accumulator.add(batch.starts[batch.usable] / sfreq, length / sfreq, probabilities)
     scores = EventScores(
-        accumulator.average(),
+        second_scores(plan, runner, len(names), length=length, stride=step),
         names,
-        background_index,
-        duration=plan.n_times / sfreq,
+        background,
+        duration=plan.n_times / plan.sfreq,
         parameters=parameters,
         first_time=raw.first_time,
         meas_date=raw.info["meas_date"],
@@ -330,17 +329,17 @@ def annotate_events(
 def labram_annotate(
     inst: Any,
     model: Any = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     *,
     release: float | None = None,
-    smoothing: float = 5.0,
-    merge_gap: float = 10.0,
-    min_duration: float = 5.0,
+    smoothing: float | None = None,
+    merge_gap: float | None = None,
+    min_duration: float | None = None,
     class_names: list[str] | None = None,
     background: int | str = 0,
     window: float | None = None,
-    stride: float = 1.0,
-    channels: str = "model",
+    stride: float | None = None,
+    channels: str | None = None,
     match: str = "name",
     assume_unit: str | None = None,
     line_freq: float | None = None,
@@ -357,28 +356,27 @@ def labram_annotate(
     ----------
     inst : mne.io.Raw | str | Path
         The recording, in volts as MNE holds it, or a file. It is not modified.
-    model : LabramForClassification | EEGClassifier | str | Path
-        The model, a fitted classifier around it, or a checkpoint file; no classifier comes with the package.
-    threshold : float
-        Probability at which an event begins.
+    model : NeuroStorm | LabramForClassification | EEGClassifier | str | Path | None
+        The model, a fitted classifier around it, a checkpoint or a name; ``None``: the seizure detector that comes
+        with the package.
+    threshold : float | None
+        Probability at which an event begins; ``None``: a seizure detector's own, 0.5 for others.
     release : float | None
-        Probability below which it ends; ``None``: 0.625 of the threshold.
-    smoothing : float
-        Moving average in seconds.
-    merge_gap : float
-        Events closer than this many seconds are merged.
-    min_duration : float
-        Shortest event in seconds.
+        Probability below which it ends; ``None``: a seizure detector's own, or 0.625 of the threshold.
+    smoothing, merge_gap, min_duration : float | None
+        Moving average; events closer than the gap are merged, shorter ones dropped; in seconds. ``None``: a seizure
+        detector's own; 5, 10 and 5 s for others.
     class_names : list of str | None
         Descriptions of the annotations, one per output; ``None`` takes the model's own.
     background : int | str
         Index or name of the class that is not annotated.
     window : float | None
         Window length in seconds; ``None``: the model's.
-    stride : float
-        Step between windows in seconds.
-    channels : {"model", "recording"}
-        Score the channels the model was trained on, or all channels of the recording it has an embedding for.
+    stride : float | None
+        Step between windows in seconds; ``None``: half a window for a seizure detector, 1 s for others.
+    channels : {"model", "recording", "montage"} | None
+        Score the channels the model was trained on, all channels of the recording it has an embedding for, or those
+        of the 10-20 system or double banana; ``None``: the last for a seizure detector, the first for others.
     match : {"name", "position"}
         How channels find their embedding, see :func:`mne_labram.conform`.
     assume_unit : str | None
@@ -414,7 +412,7 @@ def labram_annotate(
     --------
     annotate_events : Returns the annotations and the scores instead.
     """
-    _need_classifier(model)
+    model = model_or_default(model)
     raw = open_recording(inst)
     annotations, scores = annotate_events(
         raw,
@@ -441,47 +439,3 @@ def labram_annotate(
     annotated = raw.copy()
     add_annotations(annotated, annotations, scores.existing)
     return annotated
-
-
-def _probabilities(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Return class probabilities, shape (batch, n_classes); one output becomes background and event."""
-    logits = module(x).float()
-    if logits.shape[1] == 1:
-        event = torch.sigmoid(logits)
-        return torch.cat([1 - event, event], dim=1)
-    return torch.softmax(logits, dim=1)
-
-
-def _need_classifier(model: Any) -> None:
-    """Say where a classifier comes from; a wrong one by default would be worse than none."""
-    if model is None:
-        raise ValueError(
-            "No seizure classifier comes with mne_labram yet; fine-tune one on labelled recordings with "
-            "mne_labram.finetuner(n_outputs=2) and pass it, or the path of a checkpoint, as model."
-        )
-
-
-def _class_names(names: list[str] | None, n_outputs: int) -> list[str]:
-    """Check the names against the number of outputs, or make some up."""
-    n_classes = max(2, n_outputs)
-    if names is None:
-        return ["background", "event"] if n_classes == 2 else [f"class {i}" for i in range(n_classes)]
-    if isinstance(names, str):
-        raise TypeError("class_names must be a list of names, got one string.")
-    if len(names) != n_classes:
-        raise ValueError(f"class_names has {len(names)} names and the model tells {n_classes} classes apart.")
-    if len(set(names)) < n_classes:
-        raise ValueError(f"class_names must differ from each other, got {', '.join(map(repr, names))}.")
-    return [str(name) for name in names]
-
-
-def _background_index(background: int | str, names: list[str]) -> int:
-    if isinstance(background, str):
-        if background not in names:
-            raise ValueError(f"background={background!r} is none of the classes {', '.join(names)}.")
-        return names.index(background)
-    if not isinstance(background, (int, np.integer)):
-        raise TypeError(f"background must be the index or the name of a class, got {type(background).__name__}.")
-    if not 0 <= background < len(names):
-        raise ValueError(f"background={background} is no index into the {len(names)} classes.")
-    return int(background)

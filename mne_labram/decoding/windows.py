@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mne import pick_types
 from mne.io import BaseRaw
 from mne.utils import logger
 from torch import nn
@@ -16,7 +17,9 @@ from mne_labram.decoding.inference import ModelRunner
 from mne_labram.decoding.progress import progress_bar
 from mne_labram.signal.conform import ConformPlan, conform_array, conform_epochs_array, open_recording, plan_conform
 from mne_labram.signal.contract import ContractError
+from mne_labram.signal.interpret import detect_montage
 from mne_labram.signal.report import ConformReport
+from mne_labram.signal.vocabulary import DOUBLE_BANANA, TEN_TWENTY
 from mne_labram.signal.windows import Windows, iter_windows, n_samples, window_length
 
 __all__ = [
@@ -42,8 +45,10 @@ class SignalOptions:
 
     Parameters
     ----------
-    channels : {"recording", "model"}
-        Every channel of the recording that has an embedding, or only the channels the model was built with.
+    channels : {"recording", "model", "montage"}
+        Every channel of the recording that has an embedding; only the channels the model was built with; or of a
+        continuous recording the 19 electrodes of the 10-20 system, and of a bipolar one the 18 derivations of the
+        double banana.
     match, assume_unit, line_freq, gaps
         See :func:`mne_labram.conform`.
     """
@@ -54,15 +59,21 @@ class SignalOptions:
     line_freq: float | None = None
     gaps: str = "raise"
 
-    def for_model(self, module: nn.Module) -> dict[str, Any]:
+    def for_model(self, module: nn.Module, raw: BaseRaw | None = None) -> dict[str, Any]:
         """Return the keyword arguments of :func:`mne_labram.conform` for a model, but for ``gaps``."""
-        if self.channels not in ("recording", "model"):
-            raise ValueError(f"channels must be 'recording' or 'model', got {self.channels!r}.")
+        known = ("recording", "model") if raw is None else ("recording", "model", "montage")
+        if self.channels not in known:
+            raise ValueError(f"channels must be {' or '.join(map(repr, known))}, got {self.channels!r}.")
+        ch_names = list(module.ch_names) if self.channels == "model" else None
+        if self.channels == "montage":
+            labels = [raw.ch_names[pick] for pick in pick_types(raw.info, meg=False, eeg=True)]
+            montage = detect_montage(labels) if labels else None
+            ch_names = {"referential": list(TEN_TWENTY), "bipolar": list(DOUBLE_BANANA)}.get(montage)
         return {
             "match": self.match,
             "assume_unit": self.assume_unit,
             "line_freq": self.line_freq,
-            "ch_names": list(module.ch_names) if self.channels == "model" else None,
+            "ch_names": ch_names,
         }
 
 
@@ -110,7 +121,7 @@ def plan_recording(raw: BaseRaw, module: nn.Module, options: SignalOptions) -> C
     ContractError
         If the recording cannot be made into what the model takes.
     """
-    plan = plan_conform(raw, module.contract, gaps=options.gaps, **options.for_model(module))
+    plan = plan_conform(raw, module.contract, gaps=options.gaps, **options.for_model(module, raw))
     _check_coverage(plan.report, module, options)
     return plan
 
@@ -146,7 +157,15 @@ def wanted_samples(module: nn.Module, window: float | None) -> int:
 def _check_coverage(report: ConformReport, module: nn.Module, options: SignalOptions) -> None:
     """Refuse a recording that lacks more than half of the channels that a model was trained on."""
     missing = report.missing_channels
-    if options.channels != "model" or not missing:
+    if options.channels == "recording" or not missing:
+        return
+    if options.channels == "montage":
+        wanted = len(TEN_TWENTY if report.montage == "referential" else DOUBLE_BANANA)
+        if 2 * len(report.ch_names) < wanted:
+            raise ContractError(
+                f"The recording has {len(report.ch_names)} of the {wanted} channels of its montage; give it the "
+                "others, or pass channels='recording' to use what is there, at your own risk."
+            )
         return
     there, wanted = len(report.ch_names), len(module.ch_names)
     if 2 * there < wanted:

@@ -140,12 +140,34 @@ class ConformPlan:
         cuts = [*edges[:-1:length].tolist(), self.n_times]
         pieces = self._segments(tracker)
         for index, (start, data) in enumerate(_recut(pieces, cuts)):
-            if self.contract.reference == "average" and self.montage == "referential":
-                data = data - data.mean(axis=0, keepdims=True)
+            data = self._referenced(data)
             first = index * length
             last = min(first + length, self.n_seconds)
             self._judge_until(tracker, last)
             yield Block(start, data.astype(np.float32), self.report.unusable[first:last].copy())
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read and filter a stretch of the recording, without judging it.
+
+        Parameters
+        ----------
+        start, stop : int
+            First sample at the contract's rate, and the one after the last.
+
+        Returns
+        -------
+        data : ndarray of float32, shape (n_chans, stop - start)
+            Microvolts: what :meth:`iter_blocks` gives there, to rounding.
+
+        Raises
+        ------
+        ValueError
+            If the stretch is empty or does not lie within the recording.
+        """
+        if not 0 <= start < stop <= self.n_times:
+            raise ValueError(f"Samples {start} to {stop} do not lie within the {self.n_times} of the recording.")
+        data = np.concatenate(list(self._segments(None, start, stop)), axis=1)
+        return self._referenced(data).astype(np.float32)
 
     def judge(self) -> None:
         """Judge every second without filtering, so that the report is complete."""
@@ -155,23 +177,29 @@ class ConformPlan:
             self._judge_until(tracker, last)
 
     # -- signal --------------------------------------------------------------------------------------------------
-    def _read(self, tracker: SecondQuality, start: int, stop: int) -> np.ndarray:
+    def _referenced(self, data: np.ndarray) -> np.ndarray:
+        if self.contract.reference == "average" and self.montage == "referential":
+            return data - data.mean(axis=0, keepdims=True)
+        return data
+
+    def _read(self, tracker: SecondQuality | None, start: int, stop: int) -> np.ndarray:
         data = self.source(start, stop)
         data -= self.constants[:, None]
-        if start <= tracker.end:
+        if tracker is not None and start <= tracker.end:
             tracker.feed(start, data)
         data[~np.isfinite(data)] = 0.0
         if self.chain.l_freq is None:
             data += self.constants[:, None]
         return data
 
-    def _segments(self, tracker: SecondQuality) -> Iterator[np.ndarray]:
+    def _segments(self, tracker: SecondQuality | None, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         n_in = self.source.n_times
         block = min(60_000, max(4096, int(_BLOCK_BYTES / 8 / max(1, len(self.constants)))))
         bounds = [0, *self.seams, n_in]
         for a, b in zip(bounds[:-1], bounds[1:], strict=True):
-            first = self.chain.first_out(a)
+            first = max(start, self.chain.first_out(a))
             last = self.n_times if b == n_in else min(self.chain.first_out(b), self.n_times)
+            last = last if stop is None else min(last, stop)
             if first >= last:
                 continue
             stream = self.chain.stream(

@@ -6,7 +6,7 @@ A vocabulary is data, not behaviour: how a recording's own labels are parsed and
 
 from __future__ import annotations
 
-__all__ = ["CHANNEL_ALIASES", "DOUBLE_BANANA", "LABRAM_CHANNELS", "LABRAM_N_ROWS"]
+__all__ = ["CHANNEL_ALIASES", "DOUBLE_BANANA", "LABRAM_CHANNELS", "LABRAM_N_ROWS", "TEN_TWENTY"]
 
 # 114 electrodes: positions 0-113 of ``standard_1020`` in the official code (LaBraM, utils.py).
 _ELECTRODES = """
@@ -51,3 +51,6 @@ CHANNEL_ALIASES: dict[str, str] = {
 
 #: The 18 derivations of the longitudinal bipolar montage ("double banana").
 DOUBLE_BANANA: tuple[str, ...] = (*_TEMPORAL_CHAIN, *_PARASAGITTAL_CHAIN, "FZ-CZ", "CZ-PZ")
+
+#: The 19 scalp electrodes of the 10-20 system, under their new names.
+TEN_TWENTY: tuple[str, ...] = tuple("FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split())

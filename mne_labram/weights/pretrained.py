@@ -19,6 +19,7 @@ from mne_labram.weights.cards import check_card
 from mne_labram.weights.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = [
+    "DEFAULT_DETECTOR",
     "DEFAULT_MODEL",
     "DEFAULT_TOKENIZER",
     "SHIPPED",
@@ -31,9 +32,10 @@ __all__ = [
 
 #: Where the weights are.
 SHIPPED = Path(__file__).parent / "shipped"
-#: What embeds, and what tokenises, when nothing else is asked for.
+#: What embeds, what tokenises and what finds seizures, when nothing else is asked for.
 DEFAULT_MODEL = "labram-tiny"
 DEFAULT_TOKENIZER = "labram-tokenizer-tiny"
+DEFAULT_DETECTOR = "neurostorm-tiny"
 
 # What a card says of its checkpoint is read off the checkpoint; only the rest is given.
 _MEASURED = ("class", "n_parameters", "n_bytes", "sha256", "contract", "versions")

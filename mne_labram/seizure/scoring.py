@@ -11,6 +11,7 @@ import numpy as np
 
 from mne_labram.seizure.events import EventTable
 from mne_labram.seizure.scores import Counts, Scores, SubjectScores
+from mne_labram.seizure.szcore import read_szcore_tsv
 from mne_labram.signal.contract import ContractError
 
 __all__ = ["score", "score_tables", "union"]
@@ -217,8 +218,6 @@ def _pairs(ref_dir: Path, hyp_dir: Path) -> list[tuple[str, str, Path, Path]]:
 
 
 def _read_reference(fname: Path) -> EventTable:
-    from mne_labram.seizure.szcore import read_szcore_tsv
-
     try:
         return read_szcore_tsv(fname)
     except ValueError as error:
@@ -227,8 +226,6 @@ def _read_reference(fname: Path) -> EventTable:
 
 def _read_hypothesis(fname: Path, name: str, reference: EventTable) -> tuple[EventTable, str | None]:
     """Return what was detected, and one sentence if that cannot be told."""
-    from mne_labram.seizure.szcore import read_szcore_tsv
-
     nothing = reference.with_events(())
     if not fname.is_file():
         return nothing, f"{name} is missing among the detections."

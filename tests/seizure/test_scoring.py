@@ -66,7 +66,7 @@ HYPOTHESIS = {
 @pytest.mark.parametrize(
     ("found", "tp", "fp"),
     [
-        # Measured with timescoring 0.0.7 (shared/reference/seizure_szcore.md, 1.3); the seizure lasts from 1000 to 1060.
+        # Measured with timescoring 0.0.7 (shared/reference/seizure_szcore.md, 1.3); a seizure lasts from 1000 to 1060.
         ([(960, 971)], 1, 0),
         ([(960, 970)], 0, 1),
         ([(1119, 1130)], 1, 0),
@@ -141,7 +141,7 @@ def test_any_events_are_counted_as_timescoring_counts_their_union(true, found) -
 
 
 def test_an_event_within_another_one_does_not_shorten_it() -> None:
-    """timescoring 0.0.7 merges (100, 400) and (150, 160) into (100, 160)."""
+    """Timescoring 0.0.7 merges (100, 400) and (150, 160) into (100, 160)."""
     scores = score_tables([table((390, 395))], [table((100, 400), (150, 160))], ["a"])
     assert scores.pooled("event") == Counts(1, 1, 0, 3600.0)
 

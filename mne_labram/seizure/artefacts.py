@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mne_labram.seizure.head_field import direction_of, montage_of, nearness
-from mne_labram.seizure.simulation import background_level, has_average_reference
+from mne_labram.seizure.head_field import Montage, direction_of, montage_of, nearness
 
-__all__ = ["ARTEFACT_KINDS", "add_artefact", "simulate_artefact"]
+__all__ = ["ARTEFACT_KINDS", "add_artefact", "background_level", "has_average_reference", "simulate_artefact"]
 
 #: The kinds that :func:`simulate_artefact` knows.
 ARTEFACT_KINDS: tuple[str, ...] = (
@@ -157,6 +156,44 @@ def add_artefact(
         average_reference = has_average_reference(x, montage)
     signal = simulate_artefact(channels, x.shape[1], sfreq, rng, kind=kind, average_reference=average_reference)
     return x.astype(np.float32) + np.float32(background_level(x) * 10.0 ** (ratio / 20.0)) * signal
+
+
+def background_level(x: np.ndarray) -> float:
+    """Amplitude of a background: the median over channels of the root mean square.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_chans, n_times)
+        Background.
+
+    Returns
+    -------
+    level : float
+        In the unit of ``x``; 1 if ``x`` is flat.
+    """
+    level = float(np.median(x.std(axis=1)))
+    return level if level > 0.0 else 1.0
+
+
+def has_average_reference(x: np.ndarray, montage: Montage) -> bool:
+    """Look whether referential channels sum to nothing.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_chans, n_times)
+        Background.
+    montage : Montage
+        Of its channels.
+
+    Returns
+    -------
+    average : bool
+        True if there are several referential channels, no bipolar ones, and the mean of the channels has less than a
+        hundredth of their amplitude.
+    """
+    if len(x) < 2 or montage.bipolar.any():
+        return False
+    return bool(x.mean(axis=0).std() < 0.01 * background_level(x))
 
 
 # Each of the following gives signals of electrodes, shape (n_electrodes, n_times), in any scale.

@@ -65,6 +65,9 @@ class SeizurePattern:
         Its frequency in Hz.
     rate_noise, amplitude_noise : float
         Relative standard deviation of the repetition rate and of the amplitude from wave to wave.
+    polymorphic : float
+        Part of the power, 0 to 1, with which places of the territory follow rhythms of their own, near the common
+        one and less regular.
     attack, release : float
         Seconds in which the discharge appears and disappears.
     focus : tuple of float
@@ -112,6 +115,7 @@ class SeizurePattern:
     fast_frequency: float = 18.0
     rate_noise: float = 0.04
     amplitude_noise: float = 0.15
+    polymorphic: float = 0.0
     attack: float = 1.0
     release: float = 0.5
     generalised: bool = False
@@ -142,8 +146,9 @@ class SeizurePattern:
         if not 0.0 <= self.rate_noise <= 0.2:
             # Beyond this, time would sometimes run backwards.
             raise ValueError(f"rate_noise lies between 0 and 0.2, got {self.rate_noise}.")
-        if not (0.0 <= self.attenuation <= 1.0 and 0.0 < self.eccentricity <= 1.0):
-            raise ValueError("attenuation and eccentricity lie between 0 and 1.")
+        for name in ("attenuation", "polymorphic", "eccentricity"):
+            if not 0.0 <= getattr(self, name) <= 1.0 or (name == "eccentricity" and self.eccentricity == 0.0):
+                raise ValueError(f"{name} lies between 0 and 1, got {getattr(self, name)}.")
         if not np.linalg.norm(self.focus) > 0.0:
             raise ValueError(f"focus must be a direction, got {self.focus}.")
 
@@ -221,6 +226,7 @@ def _sites(rng: np.random.Generator, *, crossing: float = 0.5) -> dict:
         "wave_speed": _log(rng, 0.5, 8.0),
         "rate_noise": _u(rng, 0.01, 0.1),
         "amplitude_noise": _u(rng, 0.05, 0.35),
+        "polymorphic": _u(rng, 0.0, 0.6) * (rng.random() < 0.7),
     }
 
 
@@ -237,6 +243,7 @@ def _everywhere(rng: np.random.Generator) -> dict:
         "spread_speed": 1.0,
         "extent": math.pi,
         "amplitude_noise": _u(rng, 0.05, 0.25),
+        "polymorphic": _u(rng, 0.0, 0.3) * (rng.random() < 0.5),
     }
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mne_labram.seizure.artefacts import background_level, has_average_reference, simulate_artefact
 from mne_labram.seizure.head_field import HEAD_RADIUS, Montage, dipole_potentials, montage_of
 from mne_labram.seizure.patterns import SEIZURE_KINDS, SeizurePattern, draw_pattern
 
@@ -112,6 +113,7 @@ def add_seizure(
     rng: np.random.Generator,
     *,
     snr_db: float | tuple[float, float] = (-3.0, 12.0),
+    muscle: float = 0.3,
     average_reference: bool | None = None,
     pattern: SeizurePattern | None = None,
     onset: float | None = None,
@@ -133,6 +135,9 @@ def add_seizure(
     snr_db : float | tuple of float
         Power of the seizure, in the channels that take part, over the background's median power over channels, in
         decibels; two numbers are the range that it is drawn from. Measured on this window's seizure samples.
+    muscle : float
+        Probability that muscle or movement (:mod:`mne_labram.seizure.artefacts`) covers a part of the seizure, as
+        in most convulsive ones; up to twice as large as the seizure.
     average_reference : bool | None
         Whether ``x`` has the average reference; ``None`` looks whether its channels sum to nothing.
     pattern, onset, duration, min_overlap
@@ -170,46 +175,14 @@ def add_seizure(
     if pattern.attenuation > 0.0:
         since = np.arange(n_times) / sfreq - onset
         mixed *= (1.0 - pattern.attenuation * _attenuated(since, pattern)).astype(np.float32)
-    mixed += np.float32(level * 10.0 ** (ratio / 20.0)) * signal
+    signal *= np.float32(level * 10.0 ** (ratio / 20.0))
+    mixed += signal
+    if rng.random() < muscle:
+        kind = ("muscle", "chewing", "movement")[int(rng.choice(3, p=(0.6, 0.25, 0.15)))]
+        cover = simulate_artefact(channels, n_times, sfreq, rng, kind=kind, average_reference=average_reference)
+        largest = math.sqrt(float((signal**2).sum(axis=1).max()) / max(int(labels.sum()), 1))
+        mixed += np.float32(largest * rng.uniform(0.2, 2.0)) * cover * labels
     return mixed, labels
-
-
-def background_level(x: np.ndarray) -> float:
-    """Amplitude of a background: the median over channels of the root mean square.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_chans, n_times)
-        Background.
-
-    Returns
-    -------
-    level : float
-        In the unit of ``x``; 1 if ``x`` is flat.
-    """
-    level = float(np.median(x.std(axis=1)))
-    return level if level > 0.0 else 1.0
-
-
-def has_average_reference(x: np.ndarray, montage: Montage) -> bool:
-    """Look whether referential channels sum to nothing.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n_chans, n_times)
-        Background.
-    montage : Montage
-        Of its channels.
-
-    Returns
-    -------
-    average : bool
-        True if there are several referential channels, no bipolar ones, and the mean of the channels has less than a
-        hundredth of their amplitude.
-    """
-    if len(x) < 2 or montage.bipolar.any():
-        return False
-    return bool(x.mean(axis=0).std() < 0.01 * background_level(x))
 
 
 def _check(n_times: int, sfreq: float) -> None:
@@ -262,7 +235,8 @@ def _discharge(
     back = int(shifts.max())
     times = np.arange(first - back, last) / sfreq - onset
     sides = range(1 + int(other.any()))
-    wave = np.stack([_waveform(times, pattern, np.random.default_rng((pattern.seed, side))) for side in sides])
+    wave = [_waveform(times, pattern, np.random.default_rng((pattern.seed, side))) for side in sides]
+    own = _own_waves(times, pattern)
     seconds = since[first:last]
     envelope = _envelope(seconds, pattern, draw)
     # A place fades in over two seconds from its arrival, or over the attack for the whole.
@@ -270,11 +244,27 @@ def _discharge(
     places[arrivals <= 0.0] = 1.0
     n = last - first
     for place, (shift, side) in enumerate(zip(shifts, other.astype(int), strict=True)):
-        places[place] *= wave[side, back - shift : back - shift + n]
+        part = wave[side][back - shift : back - shift + n]
+        if own:
+            common = math.sqrt(1.0 - pattern.polymorphic)
+            part = common * part + math.sqrt(pattern.polymorphic) * own[place % len(own)][back - shift :][:n]
+        places[place] *= part
     places *= envelope
     weights = montage.channels(dipole_potentials(montage.electrodes, directions, moments, pattern.eccentricity))
     signal[:, first:last] = weights @ places
     return signal, active
+
+
+def _own_waves(times: np.ndarray, pattern: SeizurePattern) -> list[np.ndarray]:
+    """Rhythms near that of the discharge, and less regular, that places have for themselves."""
+    if pattern.polymorphic == 0.0:
+        return []
+    draw = np.random.default_rng((pattern.seed, 2))
+    waves = []
+    for faster in draw.uniform(0.7, 1.4, 2):
+        frequencies = tuple(float(faster) * frequency for frequency in pattern.frequencies)
+        waves.append(_waveform(times, replace(pattern, frequencies=frequencies, rate_noise=0.2), draw))
+    return waves
 
 
 def _territory(pattern: SeizurePattern, draw: np.random.Generator) -> tuple[np.ndarray, ...]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import welch
 
-from mne_labram.seizure.artefacts import ARTEFACT_KINDS, add_artefact, simulate_artefact
+from mne_labram.seizure.artefacts import ARTEFACT_KINDS, add_artefact, has_average_reference, simulate_artefact
 from mne_labram.seizure.head_field import HEAD_RADIUS, dipole_potentials, direction_of, montage_of
 from mne_labram.seizure.patterns import SEIZURE_KINDS, draw_pattern
-from mne_labram.seizure.simulation import add_seizure, has_average_reference, simulate_seizure
+from mne_labram.seizure.simulation import add_seizure, simulate_seizure
 from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.vocabulary import DOUBLE_BANANA
 
@@ -29,7 +29,7 @@ def _rng(seed: int = 0) -> np.random.Generator:
 
 def _whole(kind: str, seed: int, duration: float = 40.0, channels=ELECTRODES):
     """Simulate a whole seizure of a kind, without irregularity of its rate."""
-    pattern = replace(draw_pattern(_rng(seed), kind=kind), duration=duration, rate_noise=0.0)
+    pattern = replace(draw_pattern(_rng(seed), kind=kind), duration=duration, rate_noise=0.0, polymorphic=0.0)
     return pattern, simulate_seizure(
         channels, int(duration * SFREQ), SFREQ, _rng(), pattern=pattern, onset=0.0, normalize=False
     )[0].astype(float)
@@ -81,6 +81,7 @@ def test_rates_are_those_of_the_pattern() -> None:
         draw_pattern(_rng(1), kind="focal_rhythmic"),
         duration=60.0,
         rate_noise=0.0,
+        polymorphic=0.0,
         frequencies=(8.0, 4.0, 2.0),
         spikes=(0.0, 0.0, 0.0),
         sharpness=(0.0, 0.0, 0.0),
@@ -93,7 +94,13 @@ def test_rates_are_those_of_the_pattern() -> None:
 
 def test_spikes_and_waves_have_harmonics_that_sinusoids_lack() -> None:
     def above(spike: float) -> float:
-        pattern = replace(draw_pattern(_rng(3), kind="spike_wave"), duration=20.0, rate_noise=0.0, spikes=(spike,) * 3)
+        pattern = replace(
+            draw_pattern(_rng(3), kind="spike_wave"),
+            duration=20.0,
+            rate_noise=0.0,
+            polymorphic=0.0,
+            spikes=(spike,) * 3,
+        )
         signal = simulate_seizure(ELECTRODES, 4000, SFREQ, _rng(), pattern=pattern, onset=0.0)[0]
         frequencies, power = welch(_strongest(signal.astype(float)), SFREQ, nperseg=800)
         return power[frequencies > 7.0].sum() / power.sum()
@@ -278,7 +285,7 @@ def test_the_ratio_is_that_of_the_window(channels: list[str], ratio: float) -> N
     x = 20.0 * _rng(1).normal(size=(len(channels), 3200)).astype(np.float32)
     kept = x.copy()
     pattern = replace(draw_pattern(_rng(2), kind="focal_rhythmic"), duration=60.0, attenuation=0.0)
-    mixed, labels = add_seizure(x, channels, SFREQ, _rng(), snr_db=ratio, pattern=pattern, onset=-5.0)
+    mixed, labels = add_seizure(x, channels, SFREQ, _rng(), snr_db=ratio, muscle=0.0, pattern=pattern, onset=-5.0)
     assert_array_equal(x, kept)
     assert labels.all()
     power = ((mixed - x).astype(float) ** 2).mean(axis=1)
@@ -296,6 +303,30 @@ def test_background_flattens_where_the_pattern_says_so() -> None:
     assert mixed[:, 500:1500].std() < 0.15 * x.std()
     assert mixed[:, 2100:].std() == pytest.approx(x[:, 2100:].std(), rel=0.05)
     assert labels.sum() == 5000
+
+
+def test_muscle_covers_a_part_of_the_seizure_only() -> None:
+    x = 20.0 * _rng(1).normal(size=(18, 3200)).astype(np.float32)
+    pattern = replace(draw_pattern(_rng(2), kind="rhythmic_delta"), attenuation=0.0)
+    faster = 0
+    for seed in range(6):
+        clean, labels = add_seizure(x, DOUBLE_BANANA, SFREQ, _rng(seed), muscle=0.0, pattern=pattern, onset=5.0)
+        covered, same = add_seizure(x, DOUBLE_BANANA, SFREQ, _rng(seed), muscle=1.0, pattern=pattern, onset=5.0)
+        assert_array_equal(labels, same)
+        difference = (covered - clean).astype(float)
+        assert not difference[:, ~labels].any()
+        assert difference[:, labels].any()
+        faster += _peak(_strongest(difference)[1000:]) > 15.0
+    assert faster >= 3
+
+
+def test_places_may_have_rhythms_of_their_own() -> None:
+    def coherence(polymorphic: float) -> float:
+        pattern = replace(draw_pattern(_rng(1), kind="spike_wave"), duration=30.0, polymorphic=polymorphic)
+        signal = simulate_seizure(["F3", "P4"], 6000, SFREQ, _rng(), pattern=pattern, onset=0.0)[0]
+        return abs(np.corrcoef(signal)[0, 1])
+
+    assert coherence(0.8) < coherence(0.0)
 
 
 def test_the_average_reference_is_kept() -> None:
@@ -340,6 +371,8 @@ def test_the_field_is_that_of_a_head_with_four_shells() -> None:
         ({"duration": float("nan")}, "duration"),
         ({"rate_noise": 0.5}, "rate_noise"),
         ({"attenuation": 2.0}, "attenuation"),
+        ({"polymorphic": -0.1}, "polymorphic"),
+        ({"eccentricity": 0.0}, "eccentricity"),
         ({"focus": (0.0, 0.0, 0.0)}, "direction"),
     ],
 )

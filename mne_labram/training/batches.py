@@ -34,13 +34,13 @@ class _Bucket:
     start: np.ndarray
     # How many samples later each window may begin without leaving what is usable.
     room: np.ndarray
-    dataset: np.ndarray
-    # How often the windows of each data set come in an epoch.
+    group: np.ndarray
+    # How often the windows of each group come in an epoch.
     weights: tuple[float, ...]
 
     def n_windows(self) -> int:
         """Count the windows of an epoch."""
-        counts = np.bincount(self.dataset, minlength=len(self.weights))
+        counts = np.bincount(self.group, minlength=len(self.weights))
         return sum(_times(int(count), weight) for count, weight in zip(counts, self.weights, strict=True))
 
     def n_batches(self) -> int:
@@ -50,8 +50,8 @@ class _Bucket:
     def rows(self, rng: np.random.Generator | None) -> np.ndarray:
         """Choose the windows of an epoch, in order or shuffled."""
         chosen = []
-        for dataset, weight in enumerate(self.weights):
-            own = np.flatnonzero(self.dataset == dataset)
+        for group, weight in enumerate(self.weights):
+            own = np.flatnonzero(self.group == group)
             whole, rest = divmod(_times(len(own), weight), max(1, len(own)))
             part = own[:rest] if rng is None else rng.permutation(own)[:rest]
             chosen += [own] * whole + [part]
@@ -69,7 +69,7 @@ class _Batch:
 
 
 def _times(count: int, weight: float) -> int:
-    """Windows of an epoch from a data set of ``count`` windows."""
+    """Windows of an epoch from a group of ``count`` windows."""
     return max(1, round(count * weight)) if count and weight > 0 else 0
 
 
@@ -96,8 +96,14 @@ class WindowBatches:
     shift : bool
         Let every window begin up to one stride later, by another amount in every epoch, where the signal allows it.
     weights : dict of str to float | None
-        How often the windows of a data set come in an epoch, by its name; 0.5 takes another half each time. What is
-        not named comes once.
+        How often the windows of a data set (or of one of the ``groups``) come in an epoch, by its name; 0.5 takes
+        another half each time. What is not named comes once.
+    groups : callable | None
+        ``groups(file, start, n_times)``, of two arrays and a number of samples, returns an array with the name of the
+        group that each window belongs to. ``None``: the data sets.
+    labels : callable | None
+        ``labels(file, start, n_times)`` returns an integer array for one window, as long for all windows of a length;
+        batches then have ``"y"``.
     augment : callable | None
         ``augment(batch, generator)`` returns the batch that is trained on, with as many windows. The NumPy generator
         depends on the seed, the epoch and the place of the batch in it only.
@@ -132,6 +138,8 @@ class WindowBatches:
         stride: float | None = None,
         shift: bool = True,
         weights: Mapping[str, float] | None = None,
+        groups: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None,
+        labels: Callable[[int, int, int], np.ndarray] | None = None,
         augment: Augment | None = None,
         shuffle: bool = True,
         workers: int = 1,
@@ -155,7 +163,9 @@ class WindowBatches:
         self.store, self.seed, self.shuffle, self.shift = store, seed, shuffle, shift
         self.augment, self.workers = augment, workers
         self._size = batch_size, tokens_per_batch
-        self._weights = _checked_weights(weights, store)
+        self._groups, self._labels = groups or _by_dataset(store), labels
+        self._weights = _checked_weights(weights)
+        named: set[str] = set()
         contract = store.contract
         self._patch, self._sfreq = contract.patch_samples, contract.sfreq
         asked = [n_samples(seconds, self._sfreq, "lengths") for seconds in lengths or (4.0,)]
@@ -173,7 +183,9 @@ class WindowBatches:
                     wanted.setdefault(min(n_times, longest), set()).add(i)
         self._buckets: list[_Bucket] = []
         for n_times, files in sorted(wanted.items()):
-            self._add_buckets(n_times, stride, sorted(files))
+            named |= self._add_buckets(n_times, stride, sorted(files))
+        if self._buckets and (unknown := sorted(set(self._weights) - named)):
+            raise ValueError(f"There is no data set or group {unknown[0]!r} to weigh; there are {', '.join(sorted(named))}.")
         if not self._buckets:
             raise ValueError(
                 f"No window fits into the usable signal of the {len(store.recordings)} recording(s); take shorter "
@@ -189,8 +201,8 @@ class WindowBatches:
                 f"got {n_times / self._sfreq:g} s."
             )
 
-    def _add_buckets(self, n_times: int, stride: float | None, files: list[int]) -> None:
-        """Sort the windows of one length by montage."""
+    def _add_buckets(self, n_times: int, stride: float | None, files: list[int]) -> set[str]:
+        """Sort the windows of one length by montage; return the groups that they belong to."""
         seconds = n_times / self._sfreq
         table = self.store.windows(seconds, stride=stride)
         step = n_times if stride is None else n_samples(stride, self._sfreq, "stride")
@@ -198,10 +210,9 @@ class WindowBatches:
         kept = np.isin(file, files)
         file, start = file[kept], start[kept]
         if not len(file):
-            return
+            return set()
         recordings = self.store.recordings
-        names = sorted({recording.dataset for recording in recordings}, key=str)
-        datasets = np.array([names.index(recording.dataset) for recording in recordings], dtype=np.int16)
+        names, group = np.unique(np.asarray(self._groups(file, start, n_times), dtype=str), return_inverse=True)
         room = _room(self.store, file, start, n_times, step)
         montages: dict[tuple, list[int]] = {}
         for i in np.unique(file).tolist():
@@ -226,11 +237,12 @@ class WindowBatches:
                 file[mine],
                 start[mine],
                 room[mine],
-                datasets[file[mine]],
-                tuple(self._weights.get(name, 1.0) for name in names),
+                group[mine].astype(np.int16),
+                tuple(self._weights.get(name, 1.0) for name in names.tolist()),
             )
             if bucket.n_batches():
                 self._buckets.append(bucket)
+        return set(names.tolist())
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -324,7 +336,8 @@ class WindowBatches:
         ------
         batch : dict
             ``"x"``, float32 tensor, shape (batch, n_chans, n_times), microvolts; ``"ch_names"``; ``"positions"``,
-            array of shape (n_chans, 6) in metres, or ``None``; ``"n_windows"``, of all processes together; and
+            array of shape (n_chans, 6) in metres, or ``None``; ``"y"``, an int64 tensor, if there are ``labels``;
+            ``"n_windows"``, of all processes together; and
             ``"share"``, the weight of this process's mean in that of the whole batch. A batch of fewer windows than
             processes has one of them on several.
         """
@@ -368,12 +381,16 @@ class WindowBatches:
         for out, row in zip(x, rows, strict=True):
             out[...] = self.store.read(int(batch.file[row]), int(batch.start[row]), bucket.n_times)
         signal = {"x": torch.from_numpy(x), "ch_names": list(bucket.ch_names), "positions": bucket.positions}
+        if self._labels is not None:
+            y = [self._labels(int(batch.file[row]), int(batch.start[row]), bucket.n_times) for row in rows]
+            signal["y"] = torch.from_numpy(np.stack(y).astype(np.int64))
         if self.augment is not None:
             generator = np.random.default_rng([self.seed, _AUGMENTATION, epoch, index])
             signal = dict(self.augment(signal, generator))
             if len(signal["x"]) != n:
                 raise ValueError(f"The augmentation made {len(signal['x'])} windows of {n}; it must keep their number.")
-            signal["x"] = signal["x"][int(own[0]) : int(own[-1]) + 1]
+            for name in {"x", "y"} & set(signal):
+                signal[name] = signal[name][int(own[0]) : int(own[-1]) + 1]
         return {**signal, "n_windows": n, "share": share}
 
 
@@ -391,15 +408,16 @@ def _montage(recording: Any) -> tuple:
     return tuple(recording.ch_names), places.tobytes()
 
 
-def _checked_weights(weights: Mapping[str, float] | None, store: Any) -> dict[str, float]:
-    """Refuse weights that are negative or of no data set."""
-    weights = {} if weights is None else {name: float(weight) for name, weight in weights.items()}
-    names = {recording.dataset for recording in store.recordings}
+def _by_dataset(store: Any) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """Group windows by the data set they are from."""
+    names = np.array([str(recording.dataset) for recording in store.recordings])
+    return lambda file, start, n_times: names[file]
+
+
+def _checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Refuse weights that are negative."""
+    weights = {} if weights is None else {str(name): float(weight) for name, weight in weights.items()}
     for name, weight in weights.items():
-        if name not in names:
-            raise ValueError(
-                f"There is no data set {name!r} to weigh; there are {', '.join(sorted(map(str, names))) or 'none'}."
-            )
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"The weight of {name!r} must not be negative, got {weight}.")
     return weights

@@ -196,10 +196,49 @@ def test_weights_of_data_sets() -> None:
         seen |= {first for first in firsts if first > 1e4}
     assert counts == [{0: 50, 1: 6}] * 6
     assert len(seen) > 12  # other ones every time
-    with pytest.raises(ValueError, match="no data set 'd' to weigh; there are a, b, c"):
+    with pytest.raises(ValueError, match="no data set or group 'd' to weigh; there are a, b, c"):
         WindowBatches(NumberStore(recordings), batch_size=2, weights={"d": 1})
     with pytest.raises(ValueError, match="must not be negative"):
         WindowBatches(NumberStore(recordings), batch_size=2, weights={"a": -1})
+
+
+def test_labels_and_groups_of_windows() -> None:
+    """Classes go with their windows, however these are ordered and divided; rare ones can come more often."""
+    numbers = _numbers(20, 20)
+
+    def labels(file: int, start: int, n_times: int) -> np.ndarray:
+        return 100 * file + start // 200 + np.arange(n_times // 200)
+
+    def groups(file: np.ndarray, start: np.ndarray, n_times: int) -> np.ndarray:
+        return np.where((file == 1) & (start >= 2000), "late", "early")
+
+    options = {
+        "lengths": (2, 4),
+        "batch_size": 4,
+        "labels": labels,
+        "groups": groups,
+        "weights": {"late": 3},
+        "shift": False,
+    }
+    batches = WindowBatches(numbers, **options)
+    n_late = 0
+    for batch in batches:
+        assert batch["y"].dtype == torch.int64
+        assert batch["y"].shape == (len(batch["x"]), batch["x"].shape[2] // 200)
+        for x, y in zip(batch["x"], batch["y"], strict=True):
+            first = float(x[0, 0])
+            assert y[0] == 100 * (first // 1e4) + first % 1e4 // 200
+            n_late += bool(y[0] >= 110)
+    assert n_late == 3 * (5 + 2)
+    parts = [[batch["y"] for batch in batches.iterate(process=i, n_processes=2)] for i in range(2)]
+    for one, two, whole in zip(*parts, [batch["y"] for batch in batches], strict=True):
+        assert torch.equal(torch.cat([one, two]), whole)
+    # An augmentation sees the classes, and may change them.
+    changed = WindowBatches(numbers, **options, augment=lambda batch, rng: {**batch, "y": 0 * batch["y"]})
+    halves = list(changed.iterate(process=1, n_processes=2))
+    assert all(len(batch["x"]) == len(batch["y"]) and not batch["y"].any() for batch in halves)
+    with pytest.raises(ValueError, match="no data set or group 'one' to weigh; there are early, late"):
+        WindowBatches(numbers, batch_size=4, groups=groups, weights={"one": 1})
 
 
 def test_tokens(store: MemoryStore) -> None:

@@ -24,6 +24,8 @@ _N_PLACES = 7
 # What irregular means: sums of this many slow sinusoids, because those are known at any time without a history.
 _N_SINUSOIDS = 4
 _CYCLES = 512
+# Seconds between two values of what is slow.
+_GRID = 0.05
 # Seconds over which the background comes back after it was attenuated.
 _RECOVERY = 2.0
 # Channels that see less than this part of what the best one sees do not count as taking part.
@@ -310,15 +312,15 @@ def _territory(pattern: SeizurePattern, draw: np.random.Generator) -> tuple[np.n
 
 def _slow_noise(times: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Irregularity of variance 1 between 0.1 and 1 Hz, and its integral: known at every time without a history."""
-    rates = 2.0 * math.pi * np.exp(draw.uniform(math.log(0.1), 0.0, _N_SINUSOIDS))
-    phases = draw.uniform(0.0, 2.0 * math.pi, _N_SINUSOIDS)
-    noise, integral = np.zeros_like(times), np.zeros_like(times)
-    for rate, phase in zip(rates, phases, strict=True):
-        angle = rate * times + phase
-        noise += np.sin(angle)
-        integral -= (np.cos(angle) - math.cos(phase)) / rate
+    rates = 2.0 * math.pi * np.exp(draw.uniform(math.log(0.1), 0.0, _N_SINUSOIDS))[:, None]
+    phases = draw.uniform(0.0, 2.0 * math.pi, _N_SINUSOIDS)[:, None]
+    # What is this slow need not be computed at every sample; the grid is the same in every window.
+    grid = _GRID * np.arange(math.floor(times[0] / _GRID), math.ceil(times[-1] / _GRID) + 1)
+    angles = rates * grid + phases
     scale = math.sqrt(2.0 / _N_SINUSOIDS)
-    return scale * noise, scale * integral
+    noise = scale * np.sin(angles).sum(axis=0)
+    integral = scale * ((np.cos(phases) - np.cos(angles)) / rates).sum(axis=0)
+    return np.interp(times, grid, noise), np.interp(times, grid, integral)
 
 
 def _cycles(times: np.ndarray, pattern: SeizurePattern) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mne_labram.commands.detect import detect
 from mne_labram.commands.pretrain import pretrain
 
 __all__ = ["app", "run"]
@@ -323,6 +324,7 @@ def demo(
     run_demo(folder, seed=seed, epochs=epochs)
 
 
+app.command()(detect)
 app.command()(pretrain)
 
 

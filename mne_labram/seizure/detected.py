@@ -16,6 +16,7 @@ from mne_labram.decoding.scores import NOT_ANALYSED, EventScores
 from mne_labram.seizure.event_types import known_type
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.involvement import Involvement
+from mne_labram.seizure.operating_points import choose_parameters, measured_points
 from mne_labram.signal.events import EventParameters, events_from_scores
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class SeizureDetection:
     ----------
     scores : EventScores
         Probabilities per second of all classes, with the parameters in use; NaN where not analysed.
-    model : str
+    model_name : str
         What the detector is called.
     card : dict
-        What is known of the detector: what its checkpoint says of itself, or the card of weights that ship.
+        What is known of the detector: the card of weights that ship, or what its checkpoint says of itself.
     calibration : dict | None
-        The detector's ``detection``: the operating points that were measured, and on how much data.
+        The detector's ``detection``: parameters, the operating points that were measured, and on how much data.
     involvement : list of Involvement
         Which channels events were found by.
     raw : mne.io.BaseRaw | None
@@ -50,7 +51,7 @@ class SeizureDetection:
     """
 
     scores: EventScores
-    model: str = ""
+    model_name: str = ""
     card: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     involvement: list[Involvement] = field(default_factory=list)
@@ -90,16 +91,28 @@ class SeizureDetection:
         return self.scores.analysed
 
     @property
-    def operating_point(self) -> dict[str, float] | None:
+    def operating_points(self) -> list[dict[str, Any]]:
+        """What was measured of the detector: ``threshold``, ``fp_per_day``, ``sensitivity``; by rising threshold.
+
+        Empty where nothing was, or where smoothing, release, merging or the shortest duration are not those of the
+        measurement.
+        """
+        return measured_points(self.calibration, self.parameters)
+
+    @property
+    def measured_on(self) -> dict[str, float]:
+        """``hours`` and ``n_seizures`` that the operating points were measured on, as far as known."""
+        known = self.calibration or {}
+        return {name: known[name] for name in ("hours", "n_seizures") if known.get(name) is not None}
+
+    @property
+    def operating_point(self) -> dict[str, Any] | None:
         """What was measured at this threshold, or at the next lower one that was measured.
 
-        ``threshold``, ``fp_per_day`` and ``sensitivity`` on the recordings that the detector was calibrated on;
-        ``None`` where nothing was measured, or where smoothing, merging or the shortest duration are not those of
-        the measurement.
+        ``None`` where nothing was.
         """
-        from mne_labram.seizure.operating_points import point_below
-
-        return point_below(self.calibration, self.parameters)
+        below = [point for point in self.operating_points if point["threshold"] <= self.threshold + 1e-9]
+        return below[-1] if below else None
 
     # -- events ------------------------------------------------------------------------------------------------------
     @property
@@ -236,8 +249,6 @@ class SeizureDetection:
             If not exactly one of threshold and target is given (or parameters instead), a value makes no sense, or
             nothing was measured at any target.
         """
-        from mne_labram.seizure.operating_points import choose_parameters
-
         if threshold is None and target_fp_per_day is None and parameters is None:
             raise ValueError("Pass a threshold, a target_fp_per_day or parameters.")
         base = self.parameters if parameters is None else parameters

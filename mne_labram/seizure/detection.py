@@ -19,7 +19,7 @@ from mne_labram.models.registry import NON_CLASSIFICATION_MODELS
 from mne_labram.seizure.detected import SeizureDetection
 from mne_labram.seizure.event_types import BACKGROUND, known_type
 from mne_labram.seizure.involvement import channel_involvement
-from mne_labram.seizure.operating_points import choose_parameters, describe_point, point_below
+from mne_labram.seizure.operating_points import choose_parameters, describe_point
 from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.events import EventParameters
@@ -153,7 +153,7 @@ def detect_seizures(
             report=report,
             existing=plan.annotations if report.gaps else None,
         ),
-        model=name,
+        model_name=name,
         card=card,
         calibration=None if calibration is None else dict(calibration),
         raw=raw,
@@ -219,7 +219,9 @@ def _resolve(model: Any) -> tuple[nn.Module, list[str], str, dict[str, Any]]:
         if path.is_file():
             from mne_labram.weights import describe_checkpoint
 
-            card = describe_checkpoint(path)
+            described = describe_checkpoint(path)
+            card = {key: described[key] for key in ("class", "n_parameters", "sha256", "contract", "versions")}
+            card |= described["card"]
         else:
             card = pretrained_card(os.fspath(model))
     return module, names, name, card
@@ -235,7 +237,7 @@ def _say(detection: SeizureDetection) -> None:
         f"{n or 'No'} seizure{'' if n == 1 else 's'} in {detection.duration / 3600:.3g} h at the threshold "
         f"{detection.threshold:.3g}."
     )
-    point = point_below(detection.calibration, detection.parameters)
+    point = detection.operating_point
     if point is not None:
         logger.info(describe_point(detection.calibration, point))
     elif not (detection.calibration or {}).get("operating_points"):

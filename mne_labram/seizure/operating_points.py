@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -11,9 +12,9 @@ from mne.utils import logger
 
 from mne_labram.signal.events import EventParameters
 
-__all__ = ["choose_parameters", "describe_point", "parameters_of", "point_below"]
+__all__ = ["choose_parameters", "describe_point", "measured_points", "parameters_of"]
 
-_NUMBERS = ("threshold", "fp_per_day", "sensitivity")
+_NUMBERS = ("threshold", "fp_per_day")
 
 
 def parameters_of(calibration: Mapping[str, Any] | None) -> EventParameters | None:
@@ -46,13 +47,13 @@ def parameters_of(calibration: Mapping[str, Any] | None) -> EventParameters | No
         raise ValueError(f"The model's detection parameters are damaged: {error}") from None
 
 
-def _points(calibration: Mapping[str, Any] | None) -> list[dict[str, float]]:
+def _points(calibration: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Return what was measured, by rising threshold."""
     points = (calibration or {}).get("operating_points") or ()
     if not isinstance(points, Sequence) or not all(
-        isinstance(point, Mapping) and all(_is_number(point.get(name)) for name in _NUMBERS[:2]) for point in points
+        isinstance(point, Mapping) and all(_is_number(point.get(name)) for name in _NUMBERS) for point in points
     ):
-        raise ValueError(f"The model's operating points are damaged: each needs {' and '.join(_NUMBERS[:2])}.")
+        raise ValueError(f"The model's operating points are damaged: each needs {' and '.join(_NUMBERS)}.")
     return sorted((dict(point) for point in points), key=lambda point: point["threshold"])
 
 
@@ -60,15 +61,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _same_processing(one: EventParameters, other: EventParameters) -> bool:
-    """Whether two sets of parameters differ in their threshold at most."""
-    names = ("smoothing", "merge_gap", "min_duration")
-    ratios = [each.release_level / each.threshold for each in (one, other)]
-    return all(getattr(one, name) == getattr(other, name) for name in names) and math.isclose(*ratios, rel_tol=1e-6)
-
-
-def point_below(calibration: Mapping[str, Any] | None, parameters: EventParameters) -> dict[str, float] | None:
-    """Return what was measured at a threshold, or at the next lower one that was measured.
+def measured_points(calibration: Mapping[str, Any] | None, parameters: EventParameters) -> list[dict[str, Any]]:
+    """Return what was measured of a detector, if it was measured as it is used.
 
     Parameters
     ----------
@@ -79,15 +73,18 @@ def point_below(calibration: Mapping[str, Any] | None, parameters: EventParamete
 
     Returns
     -------
-    point : dict | None
-        ``threshold``, ``fp_per_day``, ``sensitivity``; ``None`` where nothing was measured at or below the threshold,
-        or with other smoothing, release, merging or shortest duration.
+    points : list of dict
+        ``threshold``, ``fp_per_day``, ``sensitivity`` and whatever else is known, by rising threshold; empty where
+        nothing was measured, or with other smoothing, release, merging or shortest duration.
+
+    Raises
+    ------
+    ValueError
+        If the calibration is damaged.
     """
-    measured = parameters_of(calibration)
-    if measured is not None and not _same_processing(measured, parameters):
-        return None
-    below = [point for point in _points(calibration) if point["threshold"] <= parameters.threshold + 1e-9]
-    return below[-1] if below else None
+    points, measured = _points(calibration), parameters_of(calibration)
+    same = measured is None or replace(measured, threshold=1.0) == replace(parameters, threshold=1.0)
+    return points if same else []
 
 
 def describe_point(calibration: Mapping[str, Any], point: Mapping[str, float]) -> str:
@@ -105,7 +102,7 @@ def describe_point(calibration: Mapping[str, Any], point: Mapping[str, float]) -
     sentence : str
         For users.
     """
-    n, hours = calibration.get("n_seizures"), calibration.get("hours")
+    n, hours = (calibration.get(name, point.get(name)) for name in ("n_seizures", "hours"))
     where = f" on {hours:g} h" if _is_number(hours) else ""
     said = f"{point['fp_per_day']:.3g} false alarms a day"
     if _is_number(point.get("sensitivity")):
@@ -137,7 +134,7 @@ def choose_parameters(
     Returns
     -------
     parameters : EventParameters
-        A release level that was set keeps its ratio to the threshold.
+        A release level that was set stays where it is, or falls to a threshold below it.
 
     Raises
     ------
@@ -151,40 +148,34 @@ def choose_parameters(
         raise ValueError("threshold and target_fp_per_day both say where a seizure begins; pass one of them.")
     if parameters is not None and not isinstance(parameters, EventParameters):
         raise TypeError(f"parameters must be EventParameters, got {type(parameters).__name__}.")
-    measured = parameters_of(calibration)
-    chosen = parameters or measured or EventParameters()
+    chosen = parameters or parameters_of(calibration) or EventParameters()
     if target_fp_per_day is not None:
-        if measured is not None and not _same_processing(measured, chosen):
-            raise ValueError(
-                "False alarms were measured with the model's own smoothing, merging and shortest duration; pass a "
-                "threshold with parameters of your own."
-            )
-        threshold = _threshold_for(calibration, target_fp_per_day)
+        threshold = _threshold_for(calibration, chosen, target_fp_per_day)
     if threshold is None:
         return chosen
-    # Checks the threshold before anything is divided by it.
     checked = replace(chosen, threshold=threshold, release=None)
-    if chosen.release is None:
-        return checked
-    return replace(checked, release=chosen.release / chosen.threshold * threshold)
+    return checked if chosen.release is None else replace(checked, release=min(chosen.release, threshold))
 
 
-def _threshold_for(calibration: Mapping[str, Any] | None, target: float) -> float:
+def _threshold_for(calibration: Mapping[str, Any] | None, parameters: EventParameters, target: float) -> float:
     """Return the lowest measured threshold with no more false alarms than the target."""
-    if not _is_number(target) or target < 0:
-        raise ValueError(f"target_fp_per_day must be a number of false alarms a day, 0 or more, got {target!r}.")
-    points = _points(calibration)
-    if not points:
+    # What counts false alarms needs the package timescoring, which nothing else here does.
+    from mne_labram.seizure.calibration import threshold_for
+
+    if not _points(calibration):
         raise ValueError(
             "It was never measured how many false alarms this model gives at which threshold; pass threshold, or "
             "calibrate it with mne_labram.seizure.calibration.calibrate()."
         )
-    good = [point for point in points if point["fp_per_day"] <= target]
-    if good:
-        return float(good[0]["threshold"])
-    best = min(points, key=lambda point: (point["fp_per_day"], point["threshold"]))
-    logger.warning(
-        f"At no threshold that was measured were there {target:g} false alarms a day or fewer; the fewest were "
-        f"{best['fp_per_day']:.3g}, and their threshold is taken."
-    )
-    return float(best["threshold"])
+    points = measured_points(calibration, parameters)
+    if not points:
+        raise ValueError(
+            "False alarms were measured with the model's own smoothing, release, merging and shortest duration; pass a "
+            "threshold with parameters of your own."
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threshold = threshold_for(points, target)
+    for each in caught:
+        logger.warning(str(each.message))
+    return threshold

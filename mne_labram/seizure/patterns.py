@@ -193,7 +193,7 @@ def draw_pattern(rng: np.random.Generator, *, kind: str | None = None) -> Seizur
     for 10 s or longer (Hirsch et al. 2021, J Clin Neurophysiol 38:1-29). Every kind evolves in at least two of
     these. The ranges of amplitude, irregularity and spread are ours: wide, so that a detector cannot learn them by
     heart. The wave front of a seizure creeps by millimetres per second, single discharges cross a lobe in tens of
-    milliseconds (Smith et al. 2016, Nat Commun 7:11098).
+    milliseconds (Smith et al. 2016, Nature Communications 7:11098).
     """
     if kind is None:
         kinds = list(SEIZURE_KINDS)

@@ -5,8 +5,12 @@ from .decoding.tokenizer import EEGTokenizer
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
+from .seizure.bids import read_raw_szcore_bids
 from .seizure.detection import SeizureDetection, detect_seizures
+from .seizure.events import EventTable, SeizureEvent
+from .seizure.labels import second_labels
 from .seizure.scoring import score
+from .seizure.szcore import read_szcore_tsv, write_szcore_tsv
 from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
@@ -20,12 +24,14 @@ __all__ = [
     "ContractError",
     "EEGEmbedding",
     "EEGTokenizer",
+    "EventTable",
     "LabramForClassification",
     "LabramForMaskedModeling",
     "LabramTokenizer",
     "NeuroStorm",
     "RecordingStore",
     "SeizureDetection",
+    "SeizureEvent",
     "SignalContract",
     "annotate_events",
     "check",
@@ -41,8 +47,12 @@ __all__ = [
     "load_pretrained",
     "pipe",
     "pretrained_card",
+    "read_raw_szcore_bids",
+    "read_szcore_tsv",
     "save_checkpoint",
     "score",
+    "second_labels",
+    "write_szcore_tsv",
 ]
 
 __version__: str

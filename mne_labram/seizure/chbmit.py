@@ -134,7 +134,8 @@ def _summary(fname: str | os.PathLike[str]) -> tuple[str, dict[str, _Entry]]:
             return
         if len(starts) > 0 or len(intervals) != expected:
             raise ValueError(
-                f"{name}, line {begun}: {recording} should have {expected} seizures, and {len(intervals)} have a start and an end."
+                f"{name}, line {begun}: {recording} should have {expected} seizures, and {len(intervals)} have a start "
+                "and an end."
             )
         seconds = (clock[1] - clock[0]) % 86400 if len(clock) == 2 else 0
         entries[recording] = _Entry(float(seconds) or None, tuple(intervals))
@@ -285,7 +286,13 @@ def read_excerpts(fname: str | os.PathLike[str]) -> dict[str, EventTable]:
             seizure = [float(each) - begin for each in entry["seizure_s"] or ()]
         except (KeyError, TypeError, ValueError):
             file = None
-        if not isinstance(file, str) or not all(map(math.isfinite, (begin, *seizure))) or len(seizure) not in (0, 2) or not 0 < length <= MAX_SECONDS or file in tables:
+        if (
+            not isinstance(file, str)
+            or not all(map(math.isfinite, (begin, *seizure)))
+            or len(seizure) not in (0, 2)
+            or not 0 < length <= MAX_SECONDS
+            or file in tables
+        ):
             raise ValueError(f"{name}, entry {index} is no excerpt, or there twice; see read_excerpts.")
         start, stop = (max(seizure[0], 0.0), min(seizure[1], length)) if seizure else (0.0, 0.0)
         events = (SeizureEvent(start, stop - start),) if start < stop else ()

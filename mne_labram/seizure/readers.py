@@ -37,8 +37,10 @@ __all__ = [
 _TYPE_COLUMNS = ("eventType", "trial_type", "event_type", "description")
 #: What BIDS and MNE put behind the name of a recording.
 _SUFFIX = re.compile(r"[_-](?:eeg|ieeg|meg|raw)$")
-#: Times of annotations are differences of binary numbers; a nanosecond is exact enough.
-_DECIMALS = 9
+#: A type of SzCORE's kind that is none of its 71.
+_SEIZURE = re.compile(r"sz(?:[_-]\w+)+", re.IGNORECASE)
+#: MNE keeps the times of annotations in microseconds.
+_DECIMALS = 6
 #: A number, or "p=0.93", behind the name of a seizure counts it or says how sure it is.
 _COMPANION = re.compile(r"[\s,;:#(\[]+(?:p\s*=\s*)?[0-9]*\.?[0-9]+[)\]]?$", re.IGNORECASE)
 
@@ -62,7 +64,7 @@ def recording_duration(path: str | os.PathLike[str]) -> float:
         If the file is missing or cannot be read.
     """
     path = Path(path)
-    if path.suffix.lower() in (".edf", ".bdf"):
+    if path.is_file() and path.suffix.lower() in (".edf", ".bdf"):
         header = read_edf_header(path)
         return header.n_records * header.record_seconds
     recording = open_recording(path)
@@ -142,9 +144,7 @@ def _parse_events(name: str, lines: list[str], length_of: Callable[[], float] | 
 def _seizure_type(text: str) -> str | None:
     """Return SzCORE's name of what a row or an annotation names, None for what is not about seizures."""
     level = known_type(text)
-    if level is None and text.casefold().startswith(("sz_", "sz-")):
-        return "sz"
-    return level
+    return "sz" if level is None and _SEIZURE.fullmatch(text.strip()) else level
 
 
 def find_events(path: str | os.PathLike[str], *, duration: float | None = None) -> EventTable | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mne_labram.seizure.event_types import EVENT_TYPES
@@ -226,6 +226,7 @@ events = st.builds(
 )
 
 
+@settings(max_examples=50)
 @pytest.mark.filterwarnings("ignore:Characters that a TSV cannot hold")
 @given(st.lists(events, max_size=5), st.floats(100, 1000))
 def test_what_is_written_is_read(tmp_path_factory, listed: list[SeizureEvent], duration: float) -> None:

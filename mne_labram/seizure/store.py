@@ -289,7 +289,8 @@ class SeizureStore:
             own = file == number
             for first, last in self.tables[number].intervals:
                 begins = start[own] / sfreq
-                out[own] |= (begins < last) & (begins + n_times / sfreq > first)
+                # Sums of decimal fractions are not exact: less than a microsecond is no overlap.
+                out[own] |= (begins < last - 1e-6) & (begins + n_times / sfreq > first + 1e-6)
         return out
 
     def select(

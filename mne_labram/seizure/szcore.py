@@ -24,6 +24,8 @@ __all__ = ["COLUMNS", "parse_szcore", "read_szcore_tsv", "szcore_rows", "write_s
 COLUMNS = ("onset", "duration", "eventType", "confidence", "channels", "dateTime", "recordingDuration")
 _DATE = "%Y-%m-%d %H:%M:%S"
 _NOT_GIVEN = "n/a"
+#: What epilepsy2bids 0.0.7 makes of a confidence that is not given, once it has read and written it.
+_NAN = "nan"
 #: What spreadsheets take for the beginning of a formula, in full width too (OWASP, "CSV injection").
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 #: Two decimals are what SzCORE's own writer keeps: the end of an event may lie behind the recording's by rounding.
@@ -103,14 +105,16 @@ def parse_szcore(name: str, lines: list[str], *, other_rows: bool = False) -> Ev
     if not rows:
         raise ValueError(f"{name} has a header and no row; a recording without seizures has one of type bckg.")
     recording: tuple[datetime | None, float] | None = None
+    read: tuple[str, str] | None = None
     events: list[SeizureEvent] = []
     warned: set[str] = set()
     for line, cells in rows:
         where = f"{name}, line {line}"
         event_type = _event_type(where, cells["eventType"], other_rows, warned)
-        this = _date(where, cells["dateTime"]), _positive(where, "recordingDuration", cells["recordingDuration"])
-        if this[1] > MAX_SECONDS:
-            raise ValueError(f"{where}: no recording lasts {this[1]:g} s, more than a year.")
+        texts = cells["dateTime"], cells["recordingDuration"]
+        # The same in every row, and slow to read.
+        this = recording if texts == read else _recording(where, *texts)
+        read = texts
         if recording is not None and this != recording:
             column = "recordingDuration" if this[0] == recording[0] else "dateTime"
             raise ValueError(
@@ -138,6 +142,13 @@ def parse_szcore(name: str, lines: list[str], *, other_rows: bool = False) -> Ev
             duration = this[1] - onset
         events.append(SeizureEvent(onset, duration, event_type, confidence, _channels(cells["channels"])))
     return EventTable(tuple(events), recording[1], recording[0])
+
+
+def _recording(where: str, date: str, duration: str) -> tuple[datetime | None, float]:
+    this = _date(where, date), _positive(where, "recordingDuration", duration)
+    if this[1] > MAX_SECONDS:
+        raise ValueError(f"{where}: no recording lasts {this[1]:g} s, more than a year.")
+    return this
 
 
 def _event_type(where: str, text: str, other_rows: bool, warned: set[str]) -> str | None:
@@ -173,7 +184,7 @@ def _positive(where: str, column: str, text: str) -> float:
 
 
 def _confidence(where: str, text: str) -> float | None:
-    if text == _NOT_GIVEN:
+    if text in (_NOT_GIVEN, _NAN):
         return None
     value = number(text)
     if value is None or not 0.0 <= value <= 1.0:
@@ -191,7 +202,7 @@ def _date(where: str, text: str) -> datetime | None:
 
 
 def _channels(text: str) -> tuple[str, ...]:
-    names = (name.strip() for name in text.split(",")) if text != _NOT_GIVEN else ()
+    names = (name.strip() for name in text.split(",")) if text not in (_NOT_GIVEN, _NAN) else ()
     # The apostrophe that _safe put before what looks like a formula.
     return tuple(name[1:] if name[:1] == "'" and name[1:].startswith(_FORMULA) else name for name in names if name)
 

@@ -49,6 +49,12 @@ def test_file_of_szcore(write) -> None:
     )
 
 
+def test_what_epilepsy2bids_makes_of_its_own_file(write) -> None:
+    """A confidence that is not given is "nan" after it was read by pandas and written again."""
+    table = read_szcore_tsv(write(f"30.00\t5.00\tsz\tnan\tnan\t{DATE}\t3599.50"))
+    assert table.events == (SeizureEvent(30, 5),)
+
+
 def test_background_row_says_that_there_is_none(write, tmp_path: Path) -> None:
     table = read_szcore_tsv(write(f"0.00\t3600.00\tbckg\tn/a\tn/a\t{DATE}\t3600.00"))
     assert len(table) == 0

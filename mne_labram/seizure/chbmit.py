@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mne_labram.seizure.events import EventTable, SeizureEvent
+from mne_labram.seizure.lengths import recording_duration
 from mne_labram.seizure.text_files import MAX_BYTES, MAX_SECONDS, excerpt, read_lines
 
 __all__ = ["read_chbmit_seizures", "read_chbmit_summary", "read_excerpts", "summary_table"]
@@ -64,8 +65,6 @@ def read_chbmit_seizures(fname: str | os.PathLike[str], duration: float | None =
         recording = path.with_name(path.name.removesuffix(".seizures"))
         if recording == path or not recording.is_file():
             raise ValueError(f"{path.name} does not say how long the recording is; pass duration.")
-        from mne_labram.seizure.readers import recording_duration
-
         duration = recording_duration(recording)
     return _table(path.name, zip(times[::2], times[1::2], strict=True), duration)
 

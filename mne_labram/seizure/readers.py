@@ -16,11 +16,11 @@ from mne.utils import warn
 from mne_labram.seizure.chbmit import read_chbmit_seizures, read_chbmit_summary, read_excerpts, summary_table
 from mne_labram.seizure.event_types import BACKGROUND, is_seizure, known_type
 from mne_labram.seizure.events import EventTable, SeizureEvent
+from mne_labram.seizure.lengths import recording_duration
 from mne_labram.seizure.szcore import COLUMNS, parse_szcore
 from mne_labram.seizure.text_files import excerpt, number, read_lines, table_cells
 from mne_labram.seizure.tusz import is_tusz_csv, parse_tusz_csv, read_tusz_csv
 from mne_labram.signal.edf import read_edf_annotations, read_edf_header
-from mne_labram.signal.opening import open_recording
 
 __all__ = [
     "events_from_annotations",
@@ -43,32 +43,6 @@ _SEIZURE = re.compile(r"sz(?:[_-]\w+)+", re.IGNORECASE)
 _DECIMALS = 6
 #: A number, or "p=0.93", behind the name of a seizure counts it or says how sure it is.
 _COMPANION = re.compile(r"[\s,;:#(\[]+(?:p\s*=\s*)?[0-9]*\.?[0-9]+[)\]]?$", re.IGNORECASE)
-
-
-def recording_duration(path: str | os.PathLike[str]) -> float:
-    """Return how long a recording is, from its header.
-
-    Parameters
-    ----------
-    path : path-like
-        The recording.
-
-    Returns
-    -------
-    duration : float
-        Seconds of data in the file.
-
-    Raises
-    ------
-    ContractError
-        If the file is missing or cannot be read.
-    """
-    path = Path(path)
-    if path.is_file() and path.suffix.lower() in (".edf", ".bdf"):
-        header = read_edf_header(path)
-        return header.n_records * header.record_seconds
-    recording = open_recording(path)
-    return len(recording.times) / recording.info["sfreq"]
 
 
 def read_events_tsv(fname: str | os.PathLike[str], *, duration: float | None = None) -> EventTable:
@@ -155,7 +129,7 @@ def find_events(path: str | os.PathLike[str], *, duration: float | None = None) 
     path : path-like
         The recording.
     duration : float | None
-        Its length in seconds; ``None``: read from its header where the labels do not say it.
+        Its length in seconds; ``None``: read from its header.
 
     Returns
     -------
@@ -166,10 +140,13 @@ def find_events(path: str | os.PathLike[str], *, duration: float | None = None) 
     ------
     ValueError
         If a file of labels is there and cannot be understood: in one sentence, with the line.
+    ContractError
+        If the recording's length is needed and it cannot be read.
 
     Notes
     -----
-    The first of these that says something, for a recording ``x.edf`` or ``x_eeg.edf``:
+    Labels that give another length than the recording has get a warning. The first of these that says something
+    counts, for a recording ``x.edf`` or ``x_eeg.edf``:
 
     1. ``x_events.tsv``, SzCORE's or another data set's, if a row names a seizure or ``bckg``;
     2. ``x.csv``, then ``x.csv_bi``, if it is one of TUSZ;
@@ -201,12 +178,12 @@ def find_events(path: str | os.PathLike[str], *, duration: float | None = None) 
         table = summary_table(file, path.name, length()) if file.is_file() else None
         if table is not None:
             return table
-    if path.suffix.lower() in (".edf", ".bdf"):
+    if path.suffix.lower() in (".edf", ".bdf") and path.is_file():
         header = read_edf_header(path)
         # Onsets count by the recorder's clock, which leaves the data behind at a gap.
         annotations = [] if header.discontinuous else read_edf_annotations(header)
         type_of = _type_of(None)
-        found = [(onset, length_, _named(text, type_of)) for onset, length_, text in annotations]
+        found = [(onset, lasting, _named(text, type_of)) for onset, lasting, text in annotations]
         events = _inside(path.name, (each for each in found if each[2] is not None), length())
         if events:
             return EventTable(events, length())
@@ -266,7 +243,8 @@ def events_from_annotations(raw: BaseRaw, descriptions: Mapping[str, str] | Iter
             onset = round(float(each["onset"]) - raw.first_time, _DECIMALS)
             channels = _channels(extras.get("channels")) or tuple(each.get("ch_names") or ())
             found.append((onset, float(each["duration"]), event_type, _confidence(extras.get("confidence")), channels))
-    events = _inside("The recording", found, duration := len(raw.times) / raw.info["sfreq"])
+    duration = len(raw.times) / raw.info["sfreq"]
+    events = _inside("The recording", found, duration)
     date = raw.info["meas_date"]
     if date is not None:
         date = (date + timedelta(seconds=raw.first_time)).replace(tzinfo=None)

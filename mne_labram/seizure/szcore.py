@@ -314,8 +314,8 @@ def _whole_seconds(events: tuple[SeizureEvent, ...], end: float) -> list[Seizure
     for event in events:
         start = math.floor(event.onset + _TOLERANCE)
         stop = min(max(math.ceil(event.stop - _TOLERANCE), start + 1), end)
-        if stop <= start:  # It begins a rounding error before the recording's end.
-            start = math.ceil(end) - 1
+        if stop - start < 2 * _TOLERANCE:  # It begins a rounding error before the recording's end.
+            start = max(math.ceil(end - 2 * _TOLERANCE) - 1, 0)
         index = last.get(event.event_type)
         if index is not None and start < out[index].stop:
             before = out[index]

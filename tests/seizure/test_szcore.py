@@ -219,6 +219,14 @@ def test_events_are_written_on_whole_seconds(tmp_path: Path) -> None:
     assert repr(table) == before
 
 
+@pytest.mark.parametrize("duration", [100.0000004, 100.0000006, 100.000002, 100.00001, 1.0000006, 0.3])
+def test_an_event_at_the_very_end_is_not_lost(tmp_path: Path, duration: float) -> None:
+    onset = float(np.nextafter(duration, 0))
+    fname = write_szcore_tsv(EventTable((SeizureEvent(onset, 5),), duration), tmp_path / "x.tsv")
+    (event,) = read_szcore_tsv(fname).events
+    assert event.stop == pytest.approx(duration, abs=2e-6)
+
+
 seconds = st.floats(0, 100, exclude_max=True)
 events = st.builds(
     SeizureEvent,

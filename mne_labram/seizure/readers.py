@@ -38,11 +38,11 @@ _TYPE_COLUMNS = ("eventType", "trial_type", "event_type", "description")
 #: What BIDS and MNE put behind the name of a recording.
 _SUFFIX = re.compile(r"[_-](?:eeg|ieeg|meg|raw)$")
 #: A type of SzCORE's kind that is none of its 71.
-_SEIZURE = re.compile(r"sz(?:[_-]\w+)+", re.IGNORECASE)
+_SEIZURE = re.compile(r"sz[_-][\w-]+", re.IGNORECASE)
 #: MNE keeps the times of annotations in microseconds.
 _DECIMALS = 6
 #: A number, or "p=0.93", behind the name of a seizure counts it or says how sure it is.
-_COMPANION = re.compile(r"[\s,;:#(\[]+(?:p\s*=\s*)?[0-9]*\.?[0-9]+[)\]]?$", re.IGNORECASE)
+_COMPANION = re.compile(r"[\s,;:#(\[]{1,3}(?:p ?= ?)?[0-9]{0,9}(?:\.[0-9]{1,9})?[)\]]?$", re.IGNORECASE)
 
 
 def read_events_tsv(fname: str | os.PathLike[str], *, duration: float | None = None) -> EventTable:

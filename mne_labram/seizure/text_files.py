@@ -14,7 +14,8 @@ MAX_BYTES = 10_000_000
 #: No recording is longer: whoever reads a duration makes an array of it.
 MAX_SECONDS = 366 * 86400.0
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Written so that there is one way to match: a cell may have millions of characters.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def read_lines(fname: str | os.PathLike[str]) -> tuple[str, list[str]]:

@@ -15,7 +15,7 @@ from mne_labram.seizure.text_files import MAX_SECONDS, excerpt, number, read_lin
 __all__ = ["is_tusz_csv", "parse_tusz_csv", "read_tusz_csv"]
 
 _COLUMNS = ["channel", "start_time", "stop_time", "label", "confidence"]
-_DURATION = re.compile(r"#\s*duration\s*=\s*(\S+)\s*(?:secs?\.?|seconds?|s)?\s*", re.IGNORECASE)
+_DURATION = re.compile(r"# ?duration ?= ?(\S+)(?: (?:secs?\.?|seconds?|s))?", re.IGNORECASE)
 #: The channel of rows that are about all channels ("terminal" labels).
 _ALL_CHANNELS = "TERM"
 #: What the corpus's guidelines list beside seizures: background, patterns, artefacts, and NESZ, the non-epileptic one.
@@ -136,7 +136,7 @@ class _Row:
 
 def _duration(name: str, comments: list[str]) -> float:
     for line, comment in enumerate(comments, 1):
-        if match := _DURATION.fullmatch(comment.strip()):
+        if match := _DURATION.fullmatch(" ".join(comment.split())):
             value = number(match.group(1))
             if value is None or not 0 < value <= MAX_SECONDS:
                 raise ValueError(f"{name}, line {line}: {excerpt(match.group(1))} is no duration of a recording.")

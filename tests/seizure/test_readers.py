@@ -244,3 +244,17 @@ def test_extras_and_channels_are_kept() -> None:
 def test_a_mark_without_duration_is_no_event() -> None:
     with pytest.warns(RuntimeWarning, match="2 annotations of seizures without duration, which were left out"):
         assert len(events_from_annotations(_marked("sz", "seizure", duration=0.0))) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sz" + "_" * 50_000 + "!", "sz " + "9" * 50_000 + "x", "sz" + " " * 50_000 + "x", "sz " + "9." * 25_000 + "!"],
+    ids=["underscores", "digits", "spaces", "points"],
+)
+def test_long_words_take_no_time(text: str, tmp_path: Path) -> None:
+    """Patterns that can match in many ways would take hours here."""
+    assert len(events_from_annotations(_marked(text))) == 0
+    fname = tmp_path / "events.tsv"
+    fname.write_text(_table(f"{text[2:].strip()}\t1\tsz"))
+    with pytest.raises(ValueError, match="no stretch of a recording"):
+        read_events_tsv(fname, duration=20)

@@ -7,6 +7,7 @@ from .models.neurostorm import NeuroStorm
 from .pipe import pipe
 from .seizure.bids import read_raw_szcore_bids
 from .seizure.detection import SeizureDetection, detect_seizures
+from .seizure.evaluation import leave_one_subject_out
 from .seizure.events import EventTable, SeizureEvent
 from .seizure.labels import second_labels
 from .seizure.scoring import score
@@ -42,6 +43,7 @@ __all__ = [
     "labram_annotate",
     "labram_embed",
     "labram_tokenize",
+    "leave_one_subject_out",
     "list_pretrained",
     "load_checkpoint",
     "load_pretrained",

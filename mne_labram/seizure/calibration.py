@@ -19,11 +19,15 @@ from mne_labram.seizure.events import EventTable
 from mne_labram.seizure.scores import Counts, write_json
 from mne_labram.signal.events import EventParameters
 
-__all__ = ["Calibration", "calibrate", "default_thresholds", "fp_per_day_bound", "threshold_for"]
+__all__ = ["Calibration", "CalibrationWarning", "calibrate", "default_thresholds", "fp_per_day_bound", "threshold_for"]
 
 #: Thresholds that are tried at most, unless they are given.
 _N_THRESHOLDS = 80
 _SECONDS_PER_DAY = 86400.0
+
+
+class CalibrationWarning(UserWarning):
+    """The data cannot show what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ def calibrate(
 
     Warns
     -----
-    UserWarning
+    CalibrationWarning
         If the data are too few to show so low a rate, in one sentence.
 
     Notes
@@ -243,7 +247,7 @@ def calibrate(
             merit = (chosen["f1"], -chosen["fp_per_day"])
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # once, below, for the one that is taken
+                warnings.simplefilter("ignore", CalibrationWarning)  # once, below, for the one that is taken
                 threshold = threshold_for(points, target_fp_per_day)
             chosen = next(point for point in points if point["threshold"] == threshold)
             merit = (chosen["sensitivity"] or 0.0, -chosen["fp_per_day"])
@@ -297,7 +301,7 @@ def threshold_for(
 
     Warns
     -----
-    UserWarning
+    CalibrationWarning
         With ``errors="warn"``, if it is lower than the data can show.
 
     Notes
@@ -336,7 +340,7 @@ def threshold_for(
     if problem is not None:
         if errors == "raise":
             raise ValueError(problem)
-        warnings.warn(problem, stacklevel=2)
+        warnings.warn(problem, CalibrationWarning, stacklevel=2)
     return float(out)
 
 

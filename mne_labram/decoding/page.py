@@ -12,6 +12,7 @@ from mne.viz import use_browser_backend
 from mne.viz.utils import plt_show
 
 from mne_labram.decoding.scores import NOT_ANALYSED, EventScores, add_annotations
+from mne_labram.signal.clock import elapsed
 
 __all__ = ["annotation_report", "plot_scores"]
 
@@ -148,7 +149,7 @@ def annotation_report(
                     verbose="error",
                 )
             )
-        page.add_figure(figure, title=f"{found.description[k]} at {_clock(found.onset[k] - offset)}", section="Signal")
+        page.add_figure(figure, title=f"{found.description[k]} at {elapsed(found.onset[k] - offset)}", section="Signal")
         plt.close(figure)
     for name, text in (details or {}).items():
         page.add_html(f"<pre>{escape(text)}</pre>", title=name)
@@ -181,15 +182,9 @@ def _event_table(scores: EventScores) -> str:
         found.onset, found.duration, found.description, found.extras, strict=True
     ):
         confidence = f"{extras['confidence']:.2f}" if "confidence" in extras else ""
-        cells = (_clock(onset - offset), f"{duration:.0f} s", escape(description), confidence)
+        cells = (elapsed(onset - offset), f"{duration:.0f} s", escape(description), confidence)
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     if not rows:
         return "<p>No event reaches the threshold.</p>"
     head = "<tr><th>Onset</th><th>Duration</th><th>Description</th><th>Confidence</th></tr>"
     return f'<table class="table table-sm w-auto"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def _clock(seconds: float) -> str:
-    """Return h:mm:ss after the first sample."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

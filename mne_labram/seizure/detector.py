@@ -1,0 +1,400 @@
+"""A seizure detector that is fitted to labelled recordings: NeuroStorm on an encoder that has been trained before."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from mne.utils import logger, verbose
+from torch import nn
+
+from mne_labram.decoding.inference import ModelRunner, resolve_model
+from mne_labram.decoding.second_scores import class_probabilities
+from mne_labram.models import NeuroStorm
+from mne_labram.seizure.augmentation import SeizureAugmentation
+from mne_labram.seizure.store import SeizureStore
+from mne_labram.signal.contract import SignalContract
+from mne_labram.signal.events import SecondAccumulator
+from mne_labram.training.batches import WindowBatches
+from mne_labram.training.pretrain import pretrain
+from mne_labram.training.settings import TrainingSettings
+from mne_labram.weights.checkpoint import load_checkpoint
+
+__all__ = ["NeuroStormDetector", "SeizureDetector", "store_probabilities"]
+
+_BATCH = 32
+_AUGMENTATION = SeizureAugmentation()
+# What a training of some thousand windows on an encoder that knows EEG takes on two cores.
+_SETTINGS: dict[str, Any] = {
+    "epochs": 1000,
+    "max_steps": 1500,
+    "warmup_steps": 100,
+    "lr": 5e-4,
+    "min_lr": 1e-6,
+    "betas": [0.9, 0.98],
+    "weight_decay": 0.05,
+    "clip_grad": 3.0,
+    "layer_decay": 0.8,
+    "log_every": 50,
+}
+
+
+class SeizureDetector(Protocol):
+    """What can be evaluated: anything that is fitted to recordings and gives one number per second."""
+
+    contract: SignalContract
+
+    def fit(
+        self, train: SeizureStore, validation: SeizureStore | None = None, *, folder: Path | None = None, seed: int = 0
+    ) -> Self:
+        """Fit, and keep what is best on the validation recordings.
+
+        Parameters
+        ----------
+        train : SeizureStore
+            What it learns from.
+        validation : SeizureStore | None
+            Other subjects, which decide when to stop.
+        folder : Path | None
+            Where it may keep files.
+        seed : int
+            Of everything random.
+
+        Returns
+        -------
+        detector : SeizureDetector
+            Itself.
+        """
+
+    def probabilities(self, store: SeizureStore, file: int) -> np.ndarray:
+        """Score a recording.
+
+        Parameters
+        ----------
+        store : SeizureStore
+            The recordings.
+        file : int
+            Which of them.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_seconds,)
+            Between 0 and 1, NaN where not analysed.
+        """
+
+
+class NeuroStormDetector:
+    """NeuroStorm, fine-tuned on labelled recordings with simulated seizures and artefacts among them.
+
+    Parameters
+    ----------
+    model : str | Path | torch.nn.Module
+        The encoder to begin with: the name of weights that ship, a checkpoint, or a LaBraM model. A
+        :class:`~mne_labram.NeuroStorm` is trained on with the head it has.
+    lengths : tuple of float
+        Lengths of training windows in seconds.
+    window, stride : float
+        Length and step in seconds of the windows that :meth:`probabilities` averages.
+    augmentation : SeizureAugmentation | None
+        What is mixed into training windows; ``None``: nothing, for recordings with seizures enough.
+    seizure_share : float
+        Windows with a recorded seizure are repeated until they make up this share of all, where there are any, and so
+        are the windows without one of the same subjects, since who it is must not tell what it is; at most
+        ``max_repeats`` times.
+    max_repeats : float
+        See ``seizure_share``.
+    tokens_per_batch : int
+        Channels times seconds of all windows of a batch.
+    settings : TrainingSettings | mapping | None
+        How it is trained, as far as it differs from the defaults of this class; see
+        :class:`mne_labram.training.settings.TrainingSettings`.
+    options : mapping | None
+        Arguments of :class:`~mne_labram.NeuroStorm` beside the encoder's, such as ``amplitude``.
+    batch_size : int
+        Windows per forward pass of :meth:`probabilities`.
+    precision : {"auto", "float32", "bf16"}
+        Number format of :meth:`probabilities`.
+    device : str | None
+        Where; ``None``: a GPU if there is one for training, and where the model is for scoring.
+
+    Attributes
+    ----------
+    model_ : NeuroStorm
+        The fitted model: the best on validation recordings, or the last where there are none.
+
+    Notes
+    -----
+    Ours. Its probabilities say how much a second looks like the seizures it was shown, in training windows of which a
+    third held one; they are no probabilities of a seizure in a night. A threshold is chosen on other recordings
+    (:func:`mne_labram.seizure.calibration.calibrate`).
+    """
+
+    def __init__(
+        self,
+        model: Any = "labram-tiny",
+        *,
+        lengths: tuple[float, ...] = (4.0, 8.0, 16.0),
+        window: float = 8.0,
+        stride: float = 4.0,
+        augmentation: SeizureAugmentation | None = _AUGMENTATION,
+        seizure_share: float = 0.2,
+        max_repeats: float = 20.0,
+        tokens_per_batch: int = 1216,
+        settings: TrainingSettings | Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        batch_size: int = _BATCH,
+        precision: str = "auto",
+        device: str | None = None,
+    ) -> None:
+        if not 0.0 <= seizure_share < 0.5:
+            raise ValueError(f"seizure_share must lie between 0 and 0.5, got {seizure_share}.")
+        self.model, self.lengths, self.window, self.stride = model, lengths, window, stride
+        self.augmentation, self.seizure_share, self.max_repeats = augmentation, seizure_share, max_repeats
+        self.tokens_per_batch, self.settings, self.options = tokens_per_batch, settings, options
+        self.batch_size, self.precision, self.device = batch_size, precision, device
+        self._start, _ = resolve_model(model)
+
+    @property
+    def contract(self) -> SignalContract:
+        """The signal it must be given: that of its encoder."""
+        return self._start.contract
+
+    @verbose
+    def fit(
+        self,
+        train: SeizureStore,
+        validation: SeizureStore | None = None,
+        *,
+        folder: Path | None = None,
+        seed: int = 0,
+        verbose: bool | str | int | None = None,
+    ) -> Self:
+        """Train on recordings.
+
+        Parameters
+        ----------
+        train : SeizureStore
+            What it learns from.
+        validation : SeizureStore | None
+            Recordings of other subjects; the weights with the smallest loss on them are kept.
+        folder : Path | None
+            Gets logs, checkpoints and weights; a training that was interrupted goes on from there. ``None``: nothing is
+            kept.
+        seed : int
+            Of everything random.
+        verbose : bool | str | int | None
+            Control verbosity of the logging output.
+
+        Returns
+        -------
+        detector : NeuroStormDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the recordings were made for another contract, a subject is on both sides, or there is nothing to learn:
+            no seizure, neither recorded nor simulated.
+        """
+        self._check(train)
+        if validation is not None and (both := sorted(set(train.subjects) & set(validation.subjects))):
+            raise ValueError(f"{', '.join(both)} is in training and validation; a subject must be on one side only.")
+        simulated = self.augmentation is not None and self.augmentation.seizure > 0.0
+        if not train.n_seizures and not simulated:
+            raise ValueError(
+                "There is no seizure to learn from; give recordings with seizures, or let them be simulated "
+                "(augmentation=SeizureAugmentation())."
+            )
+        with tempfile.TemporaryDirectory() as temporary:
+            self._fit(train, validation, Path(temporary) if folder is None else Path(folder), seed)
+        return self
+
+    def _fit(self, train: SeizureStore, validation: SeizureStore | None, folder: Path, seed: int) -> None:
+        model = self._fresh_model(seed)
+        batches = self._batches(train, self.augmentation, seed)
+        held_out = None
+        if validation is not None:
+            calm = None if self.augmentation is None else SeizureAugmentation.for_validation(self.augmentation)
+            held_out = self._batches(validation, calm, seed + 1, training=False)
+        settings = self.settings
+        if not isinstance(settings, TrainingSettings):
+            settings = TrainingSettings.from_dict({**_SETTINGS, **(settings or {})})
+        logger.info(
+            f"NeuroStorm: {len(train)} recordings, {batches.n_windows} windows in {len(batches)} batches per epoch"
+            f"{'' if held_out is None else f'; {held_out.n_windows} windows to validate on'}."
+        )
+        if (folder / "final.safetensors").is_file() and not (folder / "checkpoints").is_dir():
+            raise ValueError(f"{folder} holds weights already; give another folder.")
+        pretrain(
+            model,
+            batches,
+            folder,
+            settings=settings,
+            seed=seed,
+            validation=held_out,
+            resume=(folder / "checkpoints").is_dir(),
+            device=self.device,
+        )
+        best = folder / ("best.safetensors" if held_out is not None else "final.safetensors")
+        self.model_ = load_checkpoint(best)
+
+    def _fresh_model(self, seed: int) -> NeuroStorm:
+        """Put a head onto a copy of the encoder; the caller's random numbers stay what they were."""
+        options = dict(self.options or {})
+        if isinstance(self._start, NeuroStorm):
+            if options:
+                raise ValueError("options are for an encoder; this model is a NeuroStorm already.")
+            return copy.deepcopy(self._start)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            window = round(self.window * self.contract.sfreq)
+            return NeuroStorm.from_encoder(self._start, **{"n_times": window, **options})
+
+    def _batches(
+        self, store: SeizureStore, augmentation: SeizureAugmentation | None, seed: int, training: bool = True
+    ) -> WindowBatches:
+        """Cut recordings into windows with labels, those with a seizure more often."""
+        with_seizures = {store.subject_of(i) for i, table in enumerate(store.tables) if len(table)}
+        theirs = np.array([store.subject_of(i) in with_seizures for i in range(len(store))])
+
+        def groups(file: np.ndarray, start: np.ndarray, n_times: int) -> np.ndarray:
+            same = np.where(theirs[file], "interictal", "background")
+            return np.where(store.has_seizure(file, start, n_times), "seizure", same)
+
+        options: dict[str, Any] = {
+            "lengths": self.lengths,
+            "tokens_per_batch": self.tokens_per_batch,
+            "groups": groups,
+            "labels": store.window_labels,
+            "augment": augmentation,
+            "shuffle": training,
+            "seed": seed,
+        }
+        if not training:
+            return WindowBatches(store.conformed, **options)
+        counts: dict[str, int] = {"seizure": 0, "interictal": 0, "background": 0}
+        for seconds in self.lengths:
+            table = store.conformed.windows(seconds)
+            names = groups(table.file, table.start, table.n_times)
+            for name in counts:
+                counts[name] += int((names == name).sum())
+        return WindowBatches(store.conformed, **options, weights=self._weights(counts))
+
+    def _weights(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """Decide how often windows of each group come in an epoch, so that the rare ones get their share."""
+        rare = ["seizure", "interictal"] if counts["background"] else ["seizure"]
+        plenty = counts["background"] or counts["interictal"]
+        wanted = self.seizure_share * plenty / (1.0 - len(rare) * self.seizure_share)
+        return {
+            name: min(max(wanted / counts[name], 1.0), self.max_repeats) for name in rare if counts[name] and wanted
+        }
+
+    def _check(self, store: SeizureStore) -> None:
+        """Refuse recordings that were filtered for another model."""
+        if store.contract != self.contract:
+            raise ValueError(
+                f"These recordings were made for {store.contract.name} and not for this detector; open them with "
+                "contract=detector.contract."
+            )
+
+    def probabilities(self, store: SeizureStore, file: int) -> np.ndarray:
+        """Score a recording second by second.
+
+        Parameters
+        ----------
+        store : SeizureStore
+            The recordings.
+        file : int
+            Which of them.
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_seconds,)
+            One minus the probability of the background, averaged over the windows that cover a second; NaN where none
+            does, because every one would touch an unusable second or a gap.
+
+        Raises
+        ------
+        ValueError
+            If it has not been fitted, or the recordings were made for another contract.
+        """
+        if not hasattr(self, "model_"):
+            raise ValueError("The detector has not been fitted; call fit first.")
+        self._check(store)
+        return store_probabilities(
+            self.model_,
+            store,
+            file,
+            window=self.window,
+            stride=self.stride,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            device=self.device,
+        )
+
+
+def store_probabilities(
+    model: nn.Module,
+    store: SeizureStore,
+    file: int,
+    *,
+    window: float = 8.0,
+    stride: float = 4.0,
+    batch_size: int = _BATCH,
+    precision: str = "auto",
+    device: str | None = None,
+) -> np.ndarray:
+    """Score a recording of a store with a classifier whose first output is the background.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The classifier.
+    store : SeizureStore
+        The recordings.
+    file : int
+        Which of them.
+    window, stride : float
+        Length and step of windows in seconds. A stretch that is shorter than a window is one window of all the whole
+        patches it has.
+    batch_size : int
+        Windows per forward pass.
+    precision : {"auto", "float32", "bf16"}
+        Number format.
+    device : str | None
+        ``None``: where the model is.
+
+    Returns
+    -------
+    probabilities : ndarray, shape (n_seconds,)
+        Between 0 and 1; NaN where no window lies.
+    """
+    recording, conformed = store.recordings[file], store.conformed
+    sfreq, patch = conformed.sfreq, store.contract.patch_samples
+    accumulator = SecondAccumulator(len(recording.unusable), 1)
+    bad = np.concatenate([[0], np.cumsum(recording.unusable)])
+    runner = ModelRunner(model, recording.ch_names, recording.positions, precision, batch_size, device)
+    with runner.running():
+        for first, stop in recording.segments:
+            length = min(round(window * sfreq), (stop - first) // patch * patch)
+            if not length:
+                continue
+            starts = np.arange(first, stop - length + 1, max(1, round(stride * sfreq)))
+            # One more, so that the end is covered.
+            starts = np.unique(np.append(starts, stop - length))
+            begins = (starts / sfreq + 1e-9).astype(int)
+            ends = ((starts + length - 1) / sfreq + 1e-9).astype(int)
+            starts = starts[bad[ends + 1] == bad[begins]]
+            for i in range(0, len(starts), batch_size):
+                some = starts[i : i + batch_size]
+                x = np.stack([conformed.read(file, start, length) for start in some])
+                out = 1.0 - runner(x, class_probabilities)[..., 0]
+                out = np.repeat(out[:, None], length // patch, axis=1) if out.ndim == 1 else out
+                seconds = (some[:, None] + patch * np.arange(out.shape[1])) / sfreq
+                accumulator.add(seconds.ravel(), patch / sfreq, out.reshape(-1, 1))
+    return accumulator.average()[0]

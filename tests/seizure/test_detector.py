@@ -1,0 +1,182 @@
+"""A detector that is fitted to recordings: what it is shown, what it keeps, and what it says of a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import pytest
+import torch
+
+from mne_labram.models import NeuroStorm
+from mne_labram.seizure.augmentation import SeizureAugmentation
+from mne_labram.seizure.detector import NeuroStormDetector, store_probabilities
+from mne_labram.seizure.events import EventTable, SeizureEvent
+from mne_labram.seizure.store import SeizureStore
+
+CHANNELS = ["Fp1", "F3", "C3", "P3"]
+SUBJECTS = 4
+# Seconds of the seizure in the first recording of every subject.
+SEIZURE = (10.0, 30.0)
+
+
+def _events(path: Path) -> EventTable:
+    events = (SeizureEvent(SEIZURE[0], SEIZURE[1] - SEIZURE[0]),) if "seizure" in path.name else ()
+    return EventTable(events, 40.0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> SeizureStore:
+    """Noise; in seizures, a loud rhythm. Subject 3 has none, and a recording that is interrupted for 3 s."""
+    folder, rng = tmp_path_factory.mktemp("detector"), np.random.default_rng(0)
+    info = mne.create_info(CHANNELS, 200.0, "eeg")
+    for subject in range(SUBJECTS):
+        for name in ("seizure", "rest") if subject < 3 else ("rest",):
+            x = 10e-6 * rng.normal(size=(4, 8000))
+            if name == "seizure":
+                times = np.arange(2000, 6000) / 200
+                x[:, 2000:6000] += 60e-6 * np.sin(2 * np.pi * 3 * times)
+            if subject == 3:
+                x[:, 4000:4600] = 0.0
+            path = folder / f"s{subject}" / f"{name}_raw.fif"
+            path.parent.mkdir(exist_ok=True)
+            mne.io.RawArray(x, info, verbose="error").save(path, verbose="error")
+    torch.manual_seed(0)
+    contract = _model().contract
+    return SeizureStore.open(folder, contract, events_of=_events, subject_of=lambda path: path.parent.name)
+
+
+def _model(**options: Any) -> NeuroStorm:
+    torch.manual_seed(0)
+    return NeuroStorm(ch_names=CHANNELS, n_times=800, embed_dim=16, num_layers=2, num_heads=2, **options)
+
+
+def _detector(**options: Any) -> NeuroStormDetector:
+    arguments = {
+        "lengths": (4.0,),
+        "window": 4.0,
+        "stride": 2.0,
+        "augmentation": None,
+        "tokens_per_batch": 128,
+        "settings": {"max_steps": 60, "warmup_steps": 5, "lr": 5e-3},
+        "precision": "float32",
+        **options,
+    }
+    return NeuroStormDetector(_model(), **arguments)
+
+
+def test_it_learns(store: SeizureStore, tmp_path: Path) -> None:
+    train, rest = store.select(subjects=["s0", "s1"]), store.select(subjects=["s2", "s3"])
+    detector = _detector()
+    before = {name: value.clone() for name, value in detector._start.state_dict().items()}
+    state = torch.random.get_rng_state()
+    assert detector.fit(train, rest.select(subjects=["s3"]), folder=tmp_path, seed=1) is detector
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for i, recording in enumerate(rest.recordings):
+        probabilities = detector.probabilities(rest, i)
+        assert probabilities.shape == (40,)
+        finite = np.isfinite(probabilities)
+        assert finite.sum() >= 30
+        if "seizure" in recording.path.name:
+            assert probabilities[13:27].min() > 0.5 > probabilities[:7].max()
+        else:
+            assert np.nanmax(probabilities) < 0.5
+    # The model that was given is what it was.
+    assert all(torch.equal(value, before[name]) for name, value in detector._start.state_dict().items())
+    assert (tmp_path / "best.safetensors").is_file()
+    # What is there is not trained again.
+    again = _detector().fit(train, rest.select(subjects=["s3"]), folder=tmp_path, seed=1)
+    assert np.array_equal(again.probabilities(rest, 0), detector.probabilities(rest, 0))
+
+
+def test_unusable_seconds_are_not_scored(store: SeizureStore) -> None:
+    quiet = store.select(subjects=["s3"])
+    probabilities = store_probabilities(_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32")
+    unusable = quiet.unusable(0)
+    assert unusable[20:23].all()
+    assert np.isnan(probabilities[unusable]).all()
+    assert np.isfinite(probabilities[~unusable]).all()
+    # Two threads, another batch size: the same.
+    other = store_probabilities(_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32", batch_size=5)
+    np.testing.assert_allclose(other, probabilities, atol=1e-6)
+
+
+def test_rare_windows_come_more_often(store: SeizureStore) -> None:
+    """A fifth each for seizures and for the rest of those who have them; in validation, everything once."""
+    detector = _detector(seizure_share=0.2)
+    batches = detector._batches(store, None, 0)
+    counts = {"seizure": 0, "interictal": 0, "background": 0}
+    for batch in batches:
+        for y in batch["y"]:
+            counts["seizure" if y.any() else "other"] = counts.get("seizure" if y.any() else "other", 0) + 1
+    assert counts["seizure"] / batches.n_windows >= 0.15
+    plain = detector._batches(store, None, 0, training=False)
+    assert plain.n_windows == 10 * len(store) - 1
+    assert detector._weights({"seizure": 10, "interictal": 0, "background": 600}) == {"seizure": 20.0}
+    assert detector._weights({"seizure": 10, "interictal": 400, "background": 0}) == {"seizure": 10.0}
+    weights = detector._weights({"seizure": 100, "interictal": 50, "background": 600})
+    assert weights == {"seizure": 2.0, "interictal": 4.0}
+    assert detector._weights({"seizure": 0, "interictal": 0, "background": 600}) == {}
+
+
+def test_augmentation(store: SeizureStore) -> None:
+    """Labels go with what was mixed in; windows of a batch keep their number; everything follows from the generator."""
+    batch = next(iter(_detector()._batches(store.select(subjects=["s3"]), None, 0)))
+    batch = {**batch, "x": batch["x"][:1].repeat(40, 1, 1), "y": batch["y"][:1].repeat(40, 1)}
+    plain = SeizureAugmentation(seizure=1.0, artefact=0.0, snr_db=(20.0, 20.0), log_gain_sd=0.0, variation=None)
+    out = plain(batch, np.random.default_rng(3))
+    assert out["x"].shape == batch["x"].shape
+    assert out["x"].dtype == torch.float32
+    assert set(out["y"].unique().tolist()) == {0, 1}
+    louder = out["x"].unflatten(2, (-1, 200)).std(dim=(1, 3)) / batch["x"].unflatten(2, (-1, 200)).std(dim=(1, 3))
+    assert louder[out["y"] == 1].median() > 2 > 1.2 > louder[out["y"] == 0].median()
+    again = plain(batch, np.random.default_rng(3))
+    assert torch.equal(again["x"], out["x"])
+    assert not batch["y"].any()
+    # Where there is a seizure already none is added; an artefact changes no label.
+    ictal = {**batch, "y": torch.ones_like(batch["y"])}
+    assert torch.equal(plain(ictal, np.random.default_rng(3))["x"], batch["x"])
+    dirty = SeizureAugmentation(seizure=0.0, artefact=1.0, artefact_db=(20.0, 20.0), log_gain_sd=0.0, variation=None)
+    out = dirty(batch, np.random.default_rng(4))
+    assert not out["y"].any()
+    assert not torch.equal(out["x"], batch["x"])
+    # Half of the windows change their amplitude.
+    gains = SeizureAugmentation(seizure=0.0, artefact=0.0, log_gain_sd=1.0, variation=None)
+    many = {**batch, "x": batch["x"][:1].repeat(200, 1, 1), "y": batch["y"][:1].repeat(200, 1)}
+    ratio = (gains(many, np.random.default_rng(5))["x"].std(dim=(1, 2)) / many["x"].std(dim=(1, 2))).log()
+    assert 0.35 < (ratio.abs() > 1e-4).float().mean() < 0.65
+    calm = SeizureAugmentation.for_validation(SeizureAugmentation(seizure=0.4))
+    assert (calm.seizure, calm.log_gain_sd, calm.variation) == (0.4, 0.0, None)
+    for options, words in (
+        ({"seizure": 1.5}, "probability"),
+        ({"snr_db": (3.0, 1.0)}, "smaller number first"),
+        ({"log_gain_sd": -1.0}, "negative"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            SeizureAugmentation(**options)
+
+
+def test_simulated_seizures_alone(store: SeizureStore) -> None:
+    """Recordings without a single seizure are enough to begin with."""
+    quiet = store.select(subjects=["s3"])
+    settings = {"max_steps": 2, "warmup_steps": 1}
+    detector = _detector(augmentation=SeizureAugmentation(variation=None), settings=settings).fit(quiet)
+    assert np.isfinite(detector.probabilities(quiet, 0)).any()
+    with pytest.raises(ValueError, match="no seizure to learn from"):
+        _detector().fit(quiet)
+
+
+def test_wrong_use(store: SeizureStore) -> None:
+    with pytest.raises(ValueError, match="has not been fitted"):
+        _detector().probabilities(store, 0)
+    with pytest.raises(ValueError, match="s1 is in training and validation"):
+        _detector().fit(store.select(subjects=["s0", "s1"]), store.select(subjects=["s1"]))
+    other = NeuroStormDetector(_model(contract={"h_freq": 30.0}), augmentation=None)
+    with pytest.raises(ValueError, match="contract=detector.contract"):
+        other.fit(store)
+    with pytest.raises(ValueError, match="seizure_share"):
+        _detector(seizure_share=0.5)
+    with pytest.raises(ValueError, match="NeuroStorm already"):
+        _detector(options={"amplitude": "relative"}).fit(store.select(subjects=["s0"]))

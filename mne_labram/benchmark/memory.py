@@ -33,7 +33,7 @@ print(peak / (1024 if sys.platform != "darwin" else 1024**2), int(scores.analyse
 """
 
 
-def write_long_edf(fname: Path, hours: float) -> None:
+def write_long_edf(fname: Path, hours: float, *, sfreq: float = 256.0, n_channels: int = 19) -> None:
     """Write a recording of many hours without holding it in memory: ten minutes, over and over.
 
     Parameters
@@ -42,8 +42,13 @@ def write_long_edf(fname: Path, hours: float) -> None:
         Where; ends in .edf.
     hours : float
         Length in hours; rounded to 10 minutes.
+    sfreq : float
+        Sampling rate in Hz.
+    n_channels : int
+        How many of the 19 channels.
     """
-    raw = simulate_recording(600.0, [(300.0, 40.0)])
+    raw = simulate_recording(600.0, [(300.0, 40.0)], sfreq=sfreq)
+    raw.pick(raw.ch_names[:n_channels], verbose="error")
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.edf"
         export_raw(part, raw.set_annotations(None), verbose="error")

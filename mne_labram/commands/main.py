@@ -10,6 +10,7 @@ import typer
 
 from mne_labram.commands.detect import detect
 from mne_labram.commands.pretrain import pretrain
+from mne_labram.commands.seizures import loso, score
 
 __all__ = ["app", "run"]
 
@@ -326,6 +327,8 @@ def demo(
 
 app.command()(detect)
 app.command()(pretrain)
+app.command()(score)
+app.command()(loso)
 
 
 @app.command()
@@ -396,3 +399,17 @@ def store(
     from mne_labram.benchmark.store import store_table
 
     typer.echo(store_table(files=files, hours=hours, seconds=seconds, rounds=rounds))
+
+
+@benchmark.command(name="detect")
+def detect_benchmark(
+    hours: Annotated[float, typer.Option(help="Length of the recording in hours.")] = 24.0,
+    channels: Annotated[int, typer.Option(help="Channels, 10 to 19.")] = 19,
+    sfreq: Annotated[float, typer.Option(help="Sampling rate in Hz.")] = 256.0,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+    model: Classifier = None,
+) -> None:
+    """Time and peak memory of finding seizures in a day of EEG, from the file to the table and the page."""
+    from mne_labram.benchmark.detect import detect_table
+
+    typer.echo(detect_table(hours=hours, channels=channels, sfreq=sfreq, threads=threads, model=model))

@@ -113,12 +113,11 @@ def channel_involvement(
     if len(events) > max_events:
         logger.info(f"Channel involvement is measured for the {max_events} most confident of {len(events)} events.")
     chosen = sorted(sorted(events, key=lambda event: -event[2])[:max_events])
-    places = [_windows_of(event, plan, length, n_windows) for event in chosen]
-    chosen, places = zip(*((e, p) for e, p in zip(chosen, places, strict=True) if p), strict=True) or ((), ())
-    if not chosen:
+    looked_at = [(event, starts) for event in chosen if (starts := _windows_of(event, plan, length, n_windows))]
+    if not looked_at:
         return []
-    windows = np.stack([window for event in places for window in _read(plan, event, length)])
-    owner = np.repeat(np.arange(len(chosen)), [len(event) for event in places])
+    windows = np.stack([window for _, starts in looked_at for window in _read(plan, starts, length)])
+    owner = np.repeat(np.arange(len(looked_at)), [len(starts) for _, starts in looked_at])
 
     def logits(keep: list[int]) -> np.ndarray:
         names = [ch_names[i] for i in keep]
@@ -134,7 +133,7 @@ def channel_involvement(
 
     everything = list(range(len(ch_names)))
     whole = logits(everything)
-    drops = np.empty((len(chosen), len(ch_names)))
+    drops = np.empty((len(looked_at), len(ch_names)))
     with progress_bar(len(ch_names), "Leaving channels out", unit="channel") as progress:
         for channel in everything:
             drops[:, channel] = whole - logits([i for i in everything if i != channel])
@@ -142,7 +141,7 @@ def channel_involvement(
     labels = tuple(row.label for row in plan.report.channel_map.rows)
     return [
         Involvement(float(start), float(stop), labels, tuple(float(each) for each in row))
-        for (start, stop, _), row in zip(chosen, drops, strict=True)
+        for ((start, stop, _), _), row in zip(looked_at, drops, strict=True)
     ]
 
 

@@ -43,7 +43,7 @@ def parameters_of(calibration: Mapping[str, Any] | None) -> EventParameters | No
         raise ValueError(f"The model's detection parameters are damaged: they are {', '.join(sorted(names))}.")
     try:
         return EventParameters(**found)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"The model's detection parameters are damaged: {error}") from None
 
 
@@ -103,12 +103,12 @@ def describe_point(calibration: Mapping[str, Any], point: Mapping[str, float]) -
         For users.
     """
     n, hours = (calibration.get(name, point.get(name)) for name in ("n_seizures", "hours"))
-    where = f" on {hours:g} h" if _is_number(hours) else ""
+    where = f" on {hours:g} h of recordings it was calibrated on" if _is_number(hours) else " when it was calibrated"
     said = f"{point['fp_per_day']:.3g} false alarms a day"
     if _is_number(point.get("sensitivity")):
-        of = f" of {n:g}" if _is_number(n) else ""
-        said = f"{100 * point['sensitivity']:.0f} %{of} seizures and {said}"
-    return f"At the threshold {point['threshold']:.3g} there were {said}{where} of recordings it was calibrated on."
+        of = f"{n:g} seizures" if _is_number(n) else "seizures"
+        said = f"{100 * point['sensitivity']:.0f} % of {of} and {said}"
+    return f"At the threshold {point['threshold']:.3g} there were {said}{where}."
 
 
 def choose_parameters(

@@ -23,7 +23,8 @@ __all__ = ["Calibration", "CalibrationWarning", "calibrate", "default_thresholds
 
 #: Thresholds that are tried at most, unless they are given.
 _N_THRESHOLDS = 80
-_SECONDS_PER_DAY = 86400.0
+#: Seconds by which scores may be more or fewer than a table says, which rounds as headers of files do.
+TOLERANCE = 2.5
 
 
 class CalibrationWarning(UserWarning):
@@ -458,7 +459,7 @@ def _check(probabilities: Sequence[np.ndarray], tables: Sequence[EventTable], ta
         scores = np.asarray(scores)
         if scores.ndim != 1 or scores.dtype.kind != "f":
             raise ValueError(f"The scores of recording {number} must be a row of floats, one for each second.")
-        if abs(scores.size - table.duration) >= 1.0:
+        if abs(scores.size - table.duration) > TOLERANCE:
             raise ValueError(
                 f"Recording {number} has scores for {scores.size} s and lasts {table.duration:g} s by its table."
             )

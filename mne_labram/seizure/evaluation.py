@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from mne.utils import logger, verbose
 
-from mne_labram.seizure.calibration import Calibration, CalibrationWarning, calibrate
+from mne_labram.seizure.calibration import TOLERANCE, Calibration, CalibrationWarning, calibrate
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.fold_results import Evaluation, FoldResult, read_result
 from mne_labram.seizure.folds import Fold, persons_of, recording_names, subject_folds, time_series_folds
@@ -82,7 +83,7 @@ def leave_one_subject_out(
     n_jobs : int | None
         Folds at a time; ``None``: one, or what ``joblib.parallel_config`` says, of a Dask cluster too.
     resume : bool
-        Do not run finished folds of the same settings again.
+        Do not run finished folds of the same settings again; false removes what is there of these folds.
     detector : str | None
         What to call the detector in the settings; ``None``: the name of the factory.
     verbose : bool | str | None
@@ -356,7 +357,7 @@ def _probabilities(detector: Any, store: Any, file: int) -> np.ndarray:
     """Return scores at 1 Hz, or raise where they are none."""
     scores = np.asarray(detector.probabilities(store, file), dtype=float)
     duration = store.tables[file].duration
-    if scores.ndim != 1 or abs(scores.size - duration) >= 1.0:
+    if scores.ndim != 1 or abs(scores.size - duration) > TOLERANCE:
         raise ValueError(
             f"The detector gave scores of shape {scores.shape} for {duration:g} s; it must give one for each second."
         )
@@ -411,6 +412,9 @@ def _settle(folder: Path, settings: dict[str, Any], names: list[str], resume: bo
     if not resume:
         for name in names:
             (folder / f"{name}.json").unlink(missing_ok=True)
+            # A detector goes on from what it finds in its folder.
+            if fname.is_file() and (folder / name).is_dir():
+                shutil.rmtree(folder / name)
     elif any((folder / f"{name}.json").is_file() for name in names):
         raise ValueError(
             f"{str(folder)!r} holds folds and no settings.json that says how they were made; give another folder, or "

@@ -232,7 +232,7 @@ def test_memory_does_not_grow_with_subjects(tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_on_a_cluster(tmp_path, monkeypatch) -> None:
     # Workers must be able to import the stubs.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     store = clinic(4)
     serial = leave_one_subject_out(store, OracleDetector, folder=tmp_path / "serial")
     with (

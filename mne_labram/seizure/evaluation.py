@@ -101,8 +101,10 @@ def leave_one_subject_out(
 
     Notes
     -----
-    The recordings tested are in neither of the stores that ``fit`` sees, nor is the threshold chosen on them. Of a fold
-    stay its events and counts: memory does not grow with the number of subjects by more than these.
+    The recordings tested are in neither of the stores that ``fit`` sees, nor is the threshold chosen on them.
+    Validation recordings of somebody who is trained on (``groups="recording"``) choose the threshold and are not given
+    to ``fit``. Of a fold stay its events and counts: memory does not grow with the number of subjects by more than
+    these.
     """
     folds = subject_folds(
         store,
@@ -283,10 +285,13 @@ def _run_fold(
     began = time.monotonic()
     train = store.select(files=fold.train)
     validation = store.select(files=fold.validation) if fold.validation else None
+    # Early stopping looks at strangers only: on recordings of somebody it knows, a detector never seems to overfit.
+    known = {persons[file] for file in fold.train}
+    strangers = [file for file in fold.validation if persons[file] not in known]
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
     # Not the detector that was made but the one that fit returns: the best weights may live in another object.
-    fitted = model_factory().fit(train, validation, folder=own, seed=seed)
+    fitted = model_factory().fit(train, store.select(files=strangers) if strangers else None, folder=own, seed=seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CalibrationWarning)
         calibration, calibrated_on = _calibrate(fitted, train, validation, candidates, target_fp_per_day)

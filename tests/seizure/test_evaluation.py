@@ -252,6 +252,25 @@ def test_on_a_cluster(tmp_path, monkeypatch) -> None:
     assert calls(tmp_path / "cluster") == calls(tmp_path / "serial")
 
 
+def test_recordings_of_one_patient(tmp_path) -> None:
+    """Those of somebody who is trained on choose the threshold and do not stop the training."""
+    made = [Recording("p", f"p_{i}.edf", 1200.0, (300.0 + i,)) for i in range(5)]
+    store = StubStore([*made, *(Recording(f"q{i}", f"q{i}.edf") for i in range(3))])
+    evaluation = leave_one_subject_out(
+        store, OracleDetector, folder=tmp_path, groups="recording", subjects=["p"], n_validation_subjects=4
+    )
+    assert len(evaluation.folds) == 5
+    seen = calls(tmp_path)
+    for fold in evaluation.folds:
+        assert fold.calibrated_on == "validation"
+        fitted = set(seen[fold.name]["fit"])
+        assert set(fold.train) <= fitted
+        assert {name for name in fitted - set(fold.train)} == {name for name in fold.validation if name[0] == "q"}
+        assert any(name[0] == "p" for name in fold.validation)
+        assert fold.test[0] not in fitted
+        assert seen[fold.name]["probabilities"] == [*fold.validation, *fold.test]
+
+
 def test_in_threads(tmp_path) -> None:
     store = clinic(4)
     with joblib.parallel_config(backend="threading"):

@@ -251,7 +251,8 @@ def detect_table(
         f"{'all':<26}{sum(run.seconds.values()):>10.1f}{sum(run.cpu_seconds.values()):>10.1f}",
         "",
         f"{run.real_time:.0f} x real time (goal for a day: {GOAL_REAL_TIME:.0f}, "
-        f"{_verdict(run.real_time, GOAL_REAL_TIME)}); {run.real_time_of_one_core:.0f} x by the time of the processor, on one core that does nothing else.",
+        f"{_verdict(run.real_time, GOAL_REAL_TIME)}); "
+        f"{run.real_time_of_one_core:.0f} x by the time of the processor, on one core that does nothing else.",
         f"{run.peak:.0f} MB highest resident memory (goal: below {GOAL_MB:.0f}, {_verdict(GOAL_MB, run.peak)}).",
     ]
     return "\n".join(lines)

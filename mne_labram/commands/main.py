@@ -25,7 +25,10 @@ app = typer.Typer(
 
 Input = Annotated[Path, typer.Argument(help="A recording: anything mne.io.read_raw reads, or *-epo.fif.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="A checkpoint (.safetensors) or a name of mne-labram info.")]
-Classifier = Annotated[str | None, typer.Option("--model", "-m", help="A checkpoint (.safetensors) of a classifier.")]
+Classifier = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A checkpoint (.safetensors); the seizure detector that ships by default."),
+]
 Unit = Annotated[str | None, typer.Option(help="Unit of the numbers where the file's is wrong: V, mV, uV, nV.")]
 Match = Annotated[str, typer.Option(help="'name', or 'position' for electrodes with coordinates but foreign names.")]
 LineFreq = Annotated[float | None, typer.Option(help="Line frequency in Hz: 50 or 60.")]
@@ -95,10 +98,16 @@ def annotate(
     recording: Input,
     output: Annotated[Path, typer.Argument(help="*-annot.fif, .tsv, .csv or .txt; *raw.fif holds the signal too.")],
     model: Classifier = None,
-    threshold: Annotated[float, typer.Option(help="Probability at which an event begins.")] = 0.5,
-    smoothing: Annotated[float, typer.Option(help="Moving average of the scores in seconds.")] = 5.0,
-    merge_gap: Annotated[float, typer.Option(help="Events closer than this are merged (s).")] = 10.0,
-    min_duration: Annotated[float, typer.Option(help="Shortest event (s).")] = 5.0,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability at which an event begins; 0.5, or the detector's.")
+    ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option(help="Moving average of the scores (s); 5, or the detector's.")
+    ] = None,
+    merge_gap: Annotated[
+        float | None, typer.Option(help="Events closer than this are merged (s); 10, or the detector's.")
+    ] = None,
+    min_duration: Annotated[float | None, typer.Option(help="Shortest event (s); 5, or the detector's.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML page.")] = None,
     release: Annotated[
         float | None, typer.Option(help="Probability below which an event ends; 0.625 of the threshold by default.")
@@ -109,9 +118,13 @@ def annotate(
     background: Annotated[
         str | None, typer.Option(help="Name of the class that is not annotated; the first by default.")
     ] = None,
-    stride: Annotated[float, typer.Option(help="Step between windows (s).")] = 1.0,
+    stride: Annotated[
+        float | None, typer.Option(help="Step between windows (s); 1, or half a detector's window.")
+    ] = None,
     window: Window = None,
-    channels: Channels = "model",
+    channels: Annotated[
+        str | None, typer.Option(help="'model', 'recording' or 'montage' (10-20, double banana).")
+    ] = None,
     assume_unit: Unit = None,
     match: Match = "name",
     line_freq: LineFreq = None,
@@ -122,7 +135,7 @@ def annotate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find events in a recording with a fine-tuned classifier and write them down."""
+    """Find events in a recording and write them down: seizures, unless a classifier of your own says otherwise."""
     _quiet(quiet)
     from mne_labram.commands.files import check_writable, write_annotations, write_page
     from mne_labram.commands.system import system_lines

@@ -60,7 +60,8 @@ STYLE = """
 .sz dd { margin: 0; overflow-wrap: anywhere; }
 .sz table { border-collapse: collapse; margin: 0.3rem 0 0.6rem; font-variant-numeric: tabular-nums; }
 .sz th, .sz td { padding: 0.22rem 0.8rem 0.22rem 0; text-align: left; border-bottom: 1px solid #e6e9ec;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: break-word; }
+.sz td.one { white-space: nowrap; }
 .sz thead th { color: #57606a; font-weight: 500; font-size: 0.85rem; border-bottom: 1px solid #8c959f; }
 .sz td.n, .sz th.n { text-align: right; }
 .sz tr.first td { background: #fff5ec; }
@@ -85,7 +86,12 @@ STYLE = """
   #content { width: 100% !important; margin: 0 !important; flex: 0 0 100%; max-width: 100%; }
   .accordion-item { border: 0; }
   .accordion-button { background: none !important; box-shadow: none !important; }
-  .sz { font-size: 9.5pt; max-width: none; }
+  .accordion-body { padding: 0.3rem 0 !important; }
+  .accordion-header, .sz h4 { break-after: avoid; }
+  .accordion-item .accordion-item { break-inside: avoid; }
+  .sz { font-size: 8.5pt; max-width: none; }
+  .sz .bar { width: 2.2rem; }
+  .sz th, .sz td { padding-right: 0.5rem; }
   .sz .eeg, .sz tr, .sz .tile, .sz .notice { break-inside: avoid; }
   .sz * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -188,10 +194,10 @@ def event_table(overview: Overview, shown: set[int], veil: Callable[[Any], str])
         long = " (over 5 min)" if event.duration > LONG_SEIZURE else ""
         cells = [
             f"<td class=n><b>{number}</b></td>",
-            *([] if clock.start is None else [f"<td>{days(event.onset)}</td>"]),
+            *([] if clock.start is None else [f"<td class=one>{days(event.onset)}</td>"]),
             f"<td class=n>{_from_start(event.onset)}</td>",
             f"<td>{length_text(event.duration)}{long}</td>",
-            f"<td>{confidence}</td>",
+            f"<td class=one>{confidence}</td>",
             *([f"<td class=n>{rank}</td>"] if many else []),
             f"<td>{channels}</td>",
             f'<td title="{veil(event.event_type)}">{veil(type_text(event.event_type))}</td>',

@@ -232,11 +232,9 @@ def _say(detection: SeizureDetection) -> None:
     missing = int((~detection.analysed).sum())
     if missing:
         logger.warning(f"{missing} of {len(detection.analysed)} seconds could not be analysed.")
-    n = len(detection.table)
-    logger.info(
-        f"{n or 'No'} seizure{'' if n == 1 else 's'} in {detection.duration / 3600:.3g} h at the threshold "
-        f"{detection.threshold:.3g}."
-    )
+    n, seconds = len(detection.table), detection.duration
+    length = f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.4g} s"
+    logger.info(f"{n or 'No'} seizure{'' if n == 1 else 's'} in {length} at the threshold {detection.threshold:.3g}.")
     point = detection.operating_point
     if point is not None:
         logger.info(describe_point(detection.calibration, point))

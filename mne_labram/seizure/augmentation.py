@@ -16,6 +16,9 @@ from mne_labram.training.augment import Augmentation
 
 __all__ = ["SeizureAugmentation"]
 
+# What false alarms are made of: half of all artefacts are one of these.
+_OFTEN = ("muscle", "chewing", "movement")
+
 
 @dataclass(frozen=True)
 class SeizureAugmentation:
@@ -26,7 +29,7 @@ class SeizureAugmentation:
     seizure : float
         Probability that a window without seizure gets a simulated one, or a part of one.
     artefact : float
-        Probability that a window gets a simulated artefact or normal rhythm, which changes no label.
+        Probability that a window gets one or two simulated artefacts or normal rhythms, which change no label.
     snr_db : tuple of float
         Range of the power of a simulated seizure over the background's, in decibels.
     artefact_db : tuple of float
@@ -51,7 +54,7 @@ class SeizureAugmentation:
     """
 
     seizure: float = 0.3
-    artefact: float = 0.3
+    artefact: float = 0.5
     snr_db: tuple[float, float] = (0.0, 14.0)
     artefact_db: tuple[float, float] = (-3.0, 20.0)
     log_gain_sd: float = 1.0
@@ -112,8 +115,10 @@ class SeizureAugmentation:
             # A window in which nothing was recorded cannot be mixed with anything.
             if not np.any(x[i]):
                 continue
-            if do_artefact:
-                x[i] = add_artefact(x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.artefact_db)
+            # Often two at once: who moves tenses muscles.
+            for _ in range(int(do_artefact) * int(own.integers(1, 3))):
+                kind = str(own.choice(_OFTEN)) if own.random() < 0.5 else None
+                x[i] = add_artefact(x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.artefact_db, kind=kind)
             if do_seizure and not y[i].any():
                 x[i], inside = add_seizure(
                     x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.snr_db, min_overlap=min(4.0, len(y[i]) / 2)

@@ -1,0 +1,172 @@
+"""How the seizure detector that ships was made: train, measure, write file, card and page.
+
+Run from the top of the repository; the recordings lie in ../shared/data (see the README there):
+
+    python doc/weights/make_neurostorm.py train            # the weights that ship, on everything
+    python doc/weights/make_neurostorm.py train --fold 0   # without one record and a seventh of the others; to 6
+    python doc/weights/make_neurostorm.py train --fold 0 --random   # the same on an encoder that was never trained
+    python doc/weights/make_neurostorm.py ship             # measure all of them; write file, card and page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import torch
+
+from mne_labram import load_checkpoint, load_pretrained, pretrained_card
+from mne_labram.benchmark.neurostorm import fold_of, measure_folds, nested_parameters, simulated_sensitivity
+from mne_labram.benchmark.seizures import SeizureRow, benchmark_seizures, open_benchmark
+from mne_labram.benchmark.weights import random_twin
+from mne_labram.seizure.detector import NeuroStormDetector
+from mne_labram.seizure.store import SeizureStore
+from mne_labram.signal.events import EventParameters
+from mne_labram.weights import describe_checkpoint, ship_weights
+from mne_labram.weights.cards import card_page
+
+N_FOLDS = 7
+#: How scores become events; thresholds are chosen.
+PARAMETERS = EventParameters(threshold=0.8, release=0.5, smoothing=5.0, merge_gap=10.0, min_duration=8.0)
+# One false alarm per hour; there are two hours to choose a threshold on.
+TARGET_FP_PER_DAY = 12.0
+STEPS, SEED = 1200, 0
+CACHE = "cache"
+
+
+def detector(*, random: bool = False) -> NeuroStormDetector:
+    """Return what is trained."""
+    encoder = load_pretrained("labram-tiny")
+    if random:
+        encoder = random_twin(encoder, seed=SEED)
+    # Seizures of one patient only: more of them, and the model learns who it is.
+    return NeuroStormDetector(encoder, seizure_share=0.08, tokens_per_batch=608, settings={"max_steps": STEPS})
+
+
+def folder_of(runs: Path, fold: int | None, random: bool) -> Path:
+    """Where a fold's model goes."""
+    return runs / f"{'random-' * random}{'ship' if fold is None else f'fold{fold}'}"
+
+
+def train(store: SeizureStore, runs: Path, fold: int | None, random: bool) -> None:
+    """Train on everything, or without a fold."""
+    if fold is not None:
+        store = store.select(files=np.flatnonzero(fold_of(store) != fold))
+    detector(random=random).fit(store, folder=folder_of(runs, fold, random), seed=SEED)
+
+
+def fitted(runs: Path, random: bool) -> list[NeuroStormDetector] | None:
+    """Load the detectors of all folds."""
+    paths = [folder_of(runs, fold, random) / "final.safetensors" for fold in range(N_FOLDS)]
+    if not all(path.is_file() for path in paths):
+        return None
+    loaded = []
+    for path in paths:
+        one = detector()
+        one.model_ = load_checkpoint(path)
+        loaded.append(one)
+    return loaded
+
+
+def line(row: SeizureRow) -> dict[str, Any]:
+    """Write a row as the card has it."""
+    cells: dict[str, Any] = {"detector": row.detector}
+    for title, scores in (("windows", row.windows), ("windows at unit RMS", row.unit_windows)):
+        cells[f"{title}: AUROC"] = round(scores["auroc"], 3)
+        cells[f"{title}: AUC-PR"] = round(scores["auc_pr"], 3)
+        cells[f"{title}: balanced accuracy"] = round(scores["balanced_accuracy"], 2)
+    cells["seizures found"] = f"{row.n_found} of {row.n_seizures}"
+    cells["pre-ictal excerpts with an event"] = f"{row.n_preictal_events} of {row.n_preictal}"
+    cells["false alarms per hour"] = f"{row.false_alarms_per_hour:.2f} ({row.n_false_alarms} in {row.hours:.2f} h)"
+    return cells
+
+
+def measure(store: SeizureStore, data: Path, runs: Path) -> dict[str, Any]:
+    """Measure everything that the card says."""
+    folds = fold_of(store)
+    rows, out = [], {}
+    for name, random in (("NeuroStorm", False), ("NeuroStorm on an untrained encoder", True)):
+        detectors = fitted(runs, random)
+        if detectors is None:
+            continue
+        row, scores, calibration = measure_folds(
+            name, detectors, store, folds, PARAMETERS, target_fp_per_day=TARGET_FP_PER_DAY
+        )
+        rows.append(row)
+        if random:
+            continue
+        rules = nested_parameters(scores, store, folds, PARAMETERS, target_fp_per_day=TARGET_FP_PER_DAY)
+        out["simulated"] = simulated_sensitivity(detectors, store, folds, rules)
+        out["detection"] = calibration.detection
+    rows += benchmark_seizures(data, parameters=PARAMETERS, target_fp_per_day=TARGET_FP_PER_DAY, cache=runs / CACHE)
+    out["table"] = [line(row) for row in rows]
+    return out
+
+
+def ship(store: SeizureStore, data: Path, runs: Path, measured: Path | None) -> None:
+    """Measure, write file, card and page."""
+    if measured is not None and measured.is_file():
+        found = json.loads(measured.read_text(encoding="utf8"))
+    else:
+        found = measure(store, data, runs)
+        if measured is not None:
+            measured.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf8")
+    about = json.loads((Path(__file__).parent / "neurostorm-tiny.about.json").read_text(encoding="utf8"))
+    path = folder_of(runs, None, False) / "final.safetensors"
+    own = describe_checkpoint(path)["card"]
+    model = load_checkpoint(path)
+    model.detection = found["detection"]
+    model._record(detection=found["detection"])
+    for each in about["data"]:
+        files = [i for i, recording in enumerate(store.recordings) if recording.dataset == each["folder"]]
+        part = store.select(files=files)
+        each |= {"subjects": len(part.subjects), "hours": round(part.n_hours, 3)}
+        del each["folder"]
+    card = {
+        **about,
+        "licence": "BSD-3-Clause",
+        "hours": round(store.n_hours, 2),
+        "steps": own["steps"],
+        "seed": own["seed"],
+        "command": "python doc/weights/make_neurostorm.py train",
+        "measurements": {
+            about.pop("measured_title"): found["table"],
+            "How it was measured": about.pop("how"),
+            "Simulated seizures in background that it has not seen": [
+                {"power over background (dB)": row["snr_db"], "found": f"{row['sensitivity']:.2f} of {row['n']}"}
+                for row in found["simulated"]
+            ],
+        },
+    }
+    card = {name: value for name, value in card.items() if name not in ("how", "measured_title")}
+    ship_weights(model, "neurostorm-tiny", card)
+    page = Path(__file__).parent / "neurostorm-tiny.md"
+    page.write_text(card_page(pretrained_card("neurostorm-tiny")), encoding="utf8")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "ship"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--runs", type=Path, default=Path("../runs-neurostorm"))
+    parser.add_argument("--fold", type=int, choices=range(N_FOLDS))
+    parser.add_argument("--random", action="store_true", help="on an encoder that was never trained")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--measured", type=Path, help="JSON of the measurements, read if it is there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    mne.set_log_level("info")
+    store = open_benchmark(options.data, detector().contract, cache=options.runs / CACHE)
+    if options.what == "train":
+        train(store, options.runs, options.fold, options.random)
+    else:
+        ship(store, options.data, options.runs, options.measured)
+
+
+if __name__ == "__main__":
+    main()

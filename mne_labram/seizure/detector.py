@@ -20,6 +20,7 @@ from mne_labram.seizure.augmentation import SeizureAugmentation
 from mne_labram.seizure.store import SeizureStore
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.events import SecondAccumulator
+from mne_labram.signal.vocabulary import DOUBLE_BANANA, TEN_TWENTY
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.pretrain import pretrain
 from mne_labram.training.settings import TrainingSettings
@@ -373,12 +374,21 @@ def store_probabilities(
     -------
     probabilities : ndarray, shape (n_seconds,)
         Between 0 and 1; NaN where no window lies.
+
+    Notes
+    -----
+    Of a referential recording the electrodes of the 10-20 system are read, of a bipolar one the double banana, as
+    :func:`mne_labram.detect_seizures` does, so that a threshold means the same in both; all channels where less than
+    half of these are there.
     """
     recording, conformed = store.recordings[file], store.conformed
     sfreq, patch = conformed.sfreq, store.contract.patch_samples
+    rows = _montage_rows(recording)
+    names = [recording.ch_names[row] for row in rows]
+    positions = None if recording.positions is None else recording.positions[rows]
     accumulator = SecondAccumulator(len(recording.unusable), 1)
     bad = np.concatenate([[0], np.cumsum(recording.unusable)])
-    runner = ModelRunner(model, recording.ch_names, recording.positions, precision, batch_size, device)
+    runner = ModelRunner(model, names, positions, precision, batch_size, device)
     with runner.running():
         for first, stop in recording.segments:
             length = min(round(window * sfreq), (stop - first) // patch * patch)
@@ -392,9 +402,16 @@ def store_probabilities(
             starts = starts[bad[ends + 1] == bad[begins]]
             for i in range(0, len(starts), batch_size):
                 some = starts[i : i + batch_size]
-                x = np.stack([conformed.read(file, start, length) for start in some])
+                x = np.stack([conformed.read(file, start, length)[rows] for start in some])
                 out = 1.0 - runner(x, class_probabilities)[..., 0]
                 out = np.repeat(out[:, None], length // patch, axis=1) if out.ndim == 1 else out
                 seconds = (some[:, None] + patch * np.arange(out.shape[1])) / sfreq
                 accumulator.add(seconds.ravel(), patch / sfreq, out.reshape(-1, 1))
     return accumulator.average()[0]
+
+
+def _montage_rows(recording: Any) -> list[int]:
+    """Choose the channels of the standard montage."""
+    wanted = {"referential": TEN_TWENTY, "bipolar": DOUBLE_BANANA}.get(recording.montage, ())
+    rows = [recording.ch_names.index(name) for name in wanted if name in recording.ch_names]
+    return rows if rows and 2 * len(rows) >= len(wanted) else list(range(len(recording.ch_names)))

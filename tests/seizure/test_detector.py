@@ -103,6 +103,19 @@ def test_unusable_seconds_are_not_scored(store: SeizureStore) -> None:
     np.testing.assert_allclose(other, probabilities, atol=1e-6)
 
 
+def test_channels_of_the_standard_montage(tmp_path: Path) -> None:
+    """The channels that detect_seizures would read, in their order; what else there is changes nothing."""
+    rng = np.random.default_rng(0)
+    standard = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz"]
+    x = 20e-6 * rng.normal(size=(14, 2000))
+    for name, channels in (("some", standard), ("more", [*standard, "AF3", "PO4"])):
+        raw = mne.io.RawArray(x[: len(channels)], mne.create_info(channels, 200.0, "eeg"), verbose="error")
+        raw.save(tmp_path / f"{name}_raw.fif", verbose="error")
+    store = SeizureStore.open(tmp_path, _model().contract, unlabelled="background")
+    more, some = (store_probabilities(_model().eval(), store, i, precision="float32") for i in range(2))
+    np.testing.assert_allclose(more, some, atol=1e-6)
+
+
 def test_rare_windows_come_more_often(store: SeizureStore) -> None:
     """A fifth each for seizures and for the rest of those who have them; in validation, everything once."""
     detector = _detector(seizure_share=0.2)

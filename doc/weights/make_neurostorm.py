@@ -120,7 +120,6 @@ def ship(store: SeizureStore, data: Path, runs: Path, measured: Path | None) -> 
     own = describe_checkpoint(path)["card"]
     model = load_checkpoint(path)
     model.detection = found["detection"]
-    model._record(detection=found["detection"])
     for each in about["data"]:
         files = [i for i, recording in enumerate(store.recordings) if recording.dataset == each["folder"]]
         part = store.select(files=files)

@@ -200,6 +200,16 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
         self.drop = nn.Dropout(drop_prob)
         self.final_layer = fresh_head(numbers.embed_dim, self.n_outputs)
 
+    @property
+    def detection(self) -> dict[str, Any] | None:
+        """How probabilities become events; may be given to a model that exists, and goes with it into a checkpoint."""
+        return self._detection
+
+    @detection.setter
+    def detection(self, detection: Mapping[str, Any] | None) -> None:
+        self._detection = None if detection is None else dict(detection)
+        self._record(detection=self._detection)
+
     def _checked(self, x: Tensor) -> Tensor:
         """Check a batch, and take its amplitude out where it is not to be used."""
         x = super()._checked(x)

@@ -119,4 +119,8 @@ def test_encoders_that_it_can_have(tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "m.safetensors")
     again = load_checkpoint(tmp_path / "m.safetensors", ch_names=BANANA)
     assert again.detection == {"parameters": {"threshold": 0.7}}
+    again.detection = {"parameters": {"threshold": 0.9}}
+    assert again.bind_channels(["Fp1-F3"]).detection == again.get_config()["detection"] == again.detection
+    save_checkpoint(again, tmp_path / "other.safetensors")
+    assert load_checkpoint(tmp_path / "other.safetensors").detection == {"parameters": {"threshold": 0.9}}
     assert torch.equal(again.second_logits(_x()), model.bind_channels(BANANA).second_logits(_x()))

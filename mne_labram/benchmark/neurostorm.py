@@ -80,7 +80,7 @@ def out_of_fold(detectors: Sequence[Any], store: SeizureStore, folds: np.ndarray
 
 
 def _calibrated(
-    scores: Sequence[np.ndarray], store: SeizureStore, parameters: EventParameters, target: float
+    scores: Sequence[np.ndarray], store: SeizureStore, parameters: EventParameters, target: float | None
 ) -> Calibration:
     with warnings.catch_warnings():
         # That two hours are too little to choose a threshold by is said on the card.
@@ -133,7 +133,7 @@ def measure_folds(
     folds: np.ndarray,
     parameters: EventParameters,
     *,
-    target_fp_per_day: float = 24.0,
+    target_fp_per_day: float | None = None,
     window: float = 4.0,
 ) -> tuple[SeizureRow, list[np.ndarray], Calibration]:
     """Measure a detector that was trained once for each fold.
@@ -149,9 +149,10 @@ def measure_folds(
     folds : ndarray of int, shape (n_recordings,)
         From :func:`fold_of`.
     parameters : EventParameters
-        How scores become events, but for the threshold.
-    target_fp_per_day : float
-        What thresholds are chosen for.
+        How scores become events.
+    target_fp_per_day : float | None
+        Choose the threshold of each fold for so many false alarms a day, on all other folds; ``None``: the threshold
+        in ``parameters``, which must have been settled before anything was measured.
     window : float
         Seconds of a window, for the scores of windows.
 
@@ -166,7 +167,9 @@ def measure_folds(
         Of all scores together: what a detector trained on everything is shipped with.
     """
     scores = out_of_fold(detectors, store, folds)
-    rules = nested_parameters(scores, store, folds, parameters, target_fp_per_day=target_fp_per_day)
+    rules = [parameters] * len(detectors)
+    if target_fp_per_day is not None:
+        rules = nested_parameters(scores, store, folds, parameters, target_fp_per_day=target_fp_per_day)
     own = [file for file, each in enumerate(store.recordings) if each.path.name.startswith("chb")]
     counts: dict[str, list[bool]] = {"seizure_full": [], "preictal": []}
     n_alarms, seconds = 0, 0

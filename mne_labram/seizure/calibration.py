@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy.special import gammaincinv
 
 from mne_labram.seizure.event_counts import ManyRecordings
 from mne_labram.seizure.events import EventTable
+from mne_labram.seizure.operating_points import with_threshold
 from mne_labram.seizure.scores import Counts, write_json
 from mne_labram.signal.events import EventParameters
 
@@ -239,7 +240,7 @@ def calibrate(
             "There is no seizure in these recordings, so that no threshold is the best; add recordings with seizures, "
             "or give target_fp_per_day."
         )
-    best: tuple[float, float] | None = None
+    best: tuple[float, ...] | None = None
     for candidate in candidates:
         some = default_thresholds(recordings.smoothed(candidate.smoothing)) if thresholds is None else thresholds
         points = _operating_points(recordings, candidate, some)
@@ -251,14 +252,16 @@ def calibrate(
                 warnings.simplefilter("ignore", CalibrationWarning)  # once, below, for the one that is taken
                 threshold = threshold_for(points, target_fp_per_day)
             chosen = next(point for point in points if point["threshold"] == threshold)
-            merit = (chosen["sensitivity"] or 0.0, -chosen["fp_per_day"])
+            # One whose scores go up to 1 may have no threshold that is quiet enough, whatever it finds.
+            excess = max(0.0, chosen["fp_per_day"] - target_fp_per_day)
+            merit = (-excess, chosen["sensitivity"] or 0.0, -chosen["fp_per_day"])
         if best is None or merit > best:
             best, out = merit, (candidate, points, chosen)
     candidate, points, chosen = out
     if target_fp_per_day is not None:
         threshold_for(points, target_fp_per_day)
     return Calibration(
-        _with_threshold(candidate, chosen["threshold"]),
+        with_threshold(candidate, chosen["threshold"]),
         points,
         None if target_fp_per_day is None else float(target_fp_per_day),
         recordings.seconds / 3600,
@@ -400,7 +403,7 @@ def _operating_points(
         raise ValueError("thresholds is an empty list; give at least one.")
     hours, highest, out = recordings.seconds / 3600, 0, []
     for threshold in reversed(some):
-        n_tp, n_fp = recordings.count(_with_threshold(parameters, threshold))
+        n_tp, n_fp = recordings.count(with_threshold(parameters, threshold))
         counts = Counts(recordings.n_true, n_tp, n_fp, recordings.seconds)
         # Events that grow together are fewer: a lower threshold must not pass for a quieter one by that.
         highest = max(highest, n_fp)
@@ -432,13 +435,6 @@ def _best_f1(points: list[dict[str, Any]]) -> dict[str, Any]:
     longest = max((s for s in stretches if s), key=lambda s: s[-1]["threshold"] - s[0]["threshold"])
     middle = (longest[0]["threshold"] + longest[-1]["threshold"]) / 2
     return min(longest, key=lambda point: abs(point["threshold"] - middle))
-
-
-def _with_threshold(parameters: EventParameters, threshold: float) -> EventParameters:
-    moved = replace(parameters, threshold=float(threshold), release=None)
-    if parameters.release is None:
-        return moved
-    return replace(moved, release=parameters.release / parameters.threshold * moved.threshold)
 
 
 def _check_target(target: float) -> None:

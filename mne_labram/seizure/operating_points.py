@@ -12,7 +12,7 @@ from mne.utils import logger
 
 from mne_labram.signal.events import EventParameters
 
-__all__ = ["choose_parameters", "describe_point", "measured_points", "parameters_of"]
+__all__ = ["choose_parameters", "describe_point", "measured_points", "parameters_of", "with_threshold"]
 
 _NUMBERS = ("threshold", "fp_per_day")
 
@@ -83,8 +83,41 @@ def measured_points(calibration: Mapping[str, Any] | None, parameters: EventPara
         If the calibration is damaged.
     """
     points, measured = _points(calibration), parameters_of(calibration)
-    same = measured is None or replace(measured, threshold=1.0) == replace(parameters, threshold=1.0)
-    return points if same else []
+    return points if measured is None or _processing(measured) == _processing(parameters) else []
+
+
+def with_threshold(parameters: EventParameters, threshold: float) -> EventParameters:
+    """Move the threshold.
+
+    Parameters
+    ----------
+    parameters : EventParameters
+        What it is moved in.
+    threshold : float
+        The new one.
+
+    Returns
+    -------
+    parameters : EventParameters
+        A release that was set keeps its ratio to the threshold, as the one that was not set does: events at two
+        thresholds are those of one rule.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this is no threshold.
+    """
+    moved = replace(parameters, threshold=threshold, release=None)
+    if parameters.release is None:
+        return moved
+    # Rounding must not lift a release that is the threshold above it.
+    return replace(moved, release=min(parameters.release / parameters.threshold * threshold, moved.threshold))
+
+
+def _processing(parameters: EventParameters) -> tuple[float, ...]:
+    """Return all but the threshold: what must be the same for two thresholds to be compared."""
+    ratio = parameters.release_level / parameters.threshold
+    return (round(ratio, 6), *(float(getattr(parameters, name)) for name in ("smoothing", "merge_gap", "min_duration")))
 
 
 def describe_point(calibration: Mapping[str, Any], point: Mapping[str, float]) -> str:
@@ -134,7 +167,7 @@ def choose_parameters(
     Returns
     -------
     parameters : EventParameters
-        A release level that was set stays where it is, or falls to a threshold below it.
+        With another threshold, a release level that was set moves with it, see :func:`with_threshold`.
 
     Raises
     ------
@@ -151,10 +184,7 @@ def choose_parameters(
     chosen = parameters or parameters_of(calibration) or EventParameters()
     if target_fp_per_day is not None:
         threshold = _threshold_for(calibration, chosen, target_fp_per_day)
-    if threshold is None:
-        return chosen
-    checked = replace(chosen, threshold=threshold, release=None)
-    return checked if chosen.release is None else replace(checked, release=min(chosen.release, threshold))
+    return chosen if threshold is None else with_threshold(chosen, threshold)
 
 
 def _threshold_for(calibration: Mapping[str, Any] | None, parameters: EventParameters, target: float) -> float:
@@ -173,9 +203,10 @@ def _threshold_for(calibration: Mapping[str, Any] | None, parameters: EventParam
             "False alarms were measured with the model's own smoothing, release, merging and shortest duration; pass a "
             "threshold with parameters of your own."
         )
+    hours = calibration.get("hours")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        threshold = threshold_for(points, target)
+        threshold = threshold_for(points, target, hours=hours if _is_number(hours) else None)
     for each in caught:
         logger.warning(str(each.message))
     return threshold

@@ -201,6 +201,20 @@ def test_of_several_parameters_the_best() -> None:
         assert chosen.parameters.release_level == pytest.approx(0.8 * chosen.parameters.threshold)
 
 
+def test_of_several_parameters_one_that_keeps_to_the_target() -> None:
+    """Scores that go up to 1 leave no threshold above them; what finds more with more false alarms is not the best."""
+    scores = np.full(200 * 3600, 0.01)
+    for onset in range(5000, 700000, 20000):
+        scores[onset : onset + 6] = 1.0
+    scores[100:200] = scores[3000:3006] = 1.0
+    table = EventTable((SeizureEvent(100.0, 100.0), SeizureEvent(3000.0, 6.0)), float(scores.size))
+    loose, strict = (EventParameters(smoothing=1.0, min_duration=each) for each in (5.0, 20.0))
+    for candidates in ([loose, strict], [strict, loose]):
+        chosen = calibrate([scores], [table], parameters=candidates, target_fp_per_day=1.0)
+        assert chosen.parameters.min_duration == 20.0
+        assert (chosen.chosen["fp_per_day"], chosen.chosen["sensitivity"]) == (0.0, 0.5)
+
+
 @given(n_fp=st.integers(0, 1000), hours=st.floats(0.1, 1e5))
 def test_the_bound(n_fp, hours) -> None:
     bound = fp_per_day_bound(n_fp, hours)

@@ -17,7 +17,7 @@ from mne_labram.models.labram.sizes import resolve_size
 from mne_labram.nn.initialization import fresh_head
 from mne_labram.nn.pooling import AttentionPooling
 
-__all__ = ["AMPLITUDES", "NeuroStorm"]
+__all__ = ["AMPLITUDES", "UNKNOWN", "UNKNOWN_TYPE", "NeuroStorm"]
 
 #: What ``amplitude`` may be.
 AMPLITUDES = ("absolute", "relative")
@@ -25,8 +25,8 @@ AMPLITUDES = ("absolute", "relative")
 # 45 Hz (10.5 µV, the median over the 48 recordings of EEGMAT of the standard deviation of the median channel), so that
 # an encoder trained on microvolts gets what it knows.
 _TYPICAL_RMS = 10.0
-# What a label that is not known is written as.
-_UNKNOWN = -1
+#: What the class of a patch is written as where nothing is known of it, and where it is a seizure of unknown type.
+UNKNOWN, UNKNOWN_TYPE = -1, -2
 
 
 class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
@@ -301,13 +301,14 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
         ----------
         batch : mapping
             ``"x"``, shape (batch, n_chans, n_times) in microvolts; ``"y"``, shape (batch, n_patches), the class of
-            every patch, -1 where it is not known; and, if the batch has other channels than the model, ``"ch_names"``
-            and, where the names do not tell where they are, ``"positions"``.
+            every patch, -1 where it is not known, -2 for a seizure of unknown type; and, if the batch has other
+            channels than the model, ``"ch_names"`` and, where the names do not tell where they are, ``"positions"``.
 
         Returns
         -------
         losses : dict of str to Tensor
-            ``"loss"``, the mean cross-entropy over patches whose class is known, and, without gradient,
+            ``"loss"``, the mean over patches of which something is known: the cross-entropy, or for a seizure of
+            unknown type minus the logarithm of the probability of any seizure; and, without gradient,
             ``"sensitivity"`` and ``"specificity"``, the shares of seizure and background patches that are taken for
             what they are; 0 where the batch has none.
 
@@ -324,12 +325,16 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
             raise ValueError(
                 f"Classes have the shape {tuple(y.shape)}; one for each patch is {tuple(logits.shape[:2])}."
             )
-        known = y != _UNKNOWN
+        known = y != UNKNOWN
         if not bool(known.any()):
             raise ValueError("The batch says of no patch what it is.")
-        loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten(), ignore_index=_UNKNOWN)
+        logarithms = F.log_softmax(logits.float(), dim=-1)
+        # Of a seizure of unknown type: the sum over all types.
+        any_type = torch.logsumexp(logarithms[..., 1:], dim=-1)
+        own = logarithms.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        loss = -torch.where(y == UNKNOWN_TYPE, any_type, own)[known].mean()
         found = logits.detach().argmax(dim=-1) > 0
-        seizure, background = known & (y > 0), known & (y == 0)
+        seizure, background = (y > 0) | (y == UNKNOWN_TYPE), y == 0
         return {
             "loss": loss,
             "sensitivity": (found & seizure).sum() / seizure.sum().clamp_min(1),

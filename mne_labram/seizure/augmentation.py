@@ -38,6 +38,8 @@ class SeizureAugmentation:
         Standard deviation of the natural logarithm of a gain of the whole window, in half of the windows: with 1, a
         window is two to three times as large or small as it was, so that amplitude alone decides nothing. The other
         half keeps its amplitude.
+    label : int
+        Class of patches within a simulated seizure; -2 for one of unknown type, in a model that tells types apart.
     variation : Augmentation | None
         Gains, references, derivations and channels, applied last (:class:`mne_labram.training.augment.Augmentation`);
         ``None`` leaves the montage as it is.
@@ -58,6 +60,7 @@ class SeizureAugmentation:
     snr_db: tuple[float, float] = (0.0, 14.0)
     artefact_db: tuple[float, float] = (-3.0, 20.0)
     log_gain_sd: float = 1.0
+    label: int = 1
     variation: Augmentation | None = field(default_factory=lambda: Augmentation(gain_sd=0.2, max_tokens=None))
 
     def __post_init__(self) -> None:
@@ -123,7 +126,7 @@ class SeizureAugmentation:
                 x[i], inside = add_seizure(
                     x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.snr_db, min_overlap=min(4.0, len(y[i]) / 2)
                 )
-                y[i] = inside.reshape(len(y[i]), patch).mean(axis=1) > 0.5
+                y[i] = self.label * (inside.reshape(len(y[i]), patch).mean(axis=1) > 0.5)
         scaled = generator.random((len(x), 1, 1)) < 0.5
         gains = np.exp(self.log_gain_sd * generator.standard_normal((len(x), 1, 1)) * scaled)
         out = {**batch, "x": torch.from_numpy((x * gains).astype(np.float32)), "y": torch.from_numpy(y)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -16,7 +17,9 @@ from torch import nn
 from mne_labram.decoding.inference import ModelRunner, resolve_model
 from mne_labram.decoding.second_scores import class_probabilities
 from mne_labram.models import NeuroStorm
+from mne_labram.models.neurostorm import UNKNOWN_TYPE
 from mne_labram.seizure.augmentation import SeizureAugmentation
+from mne_labram.seizure.event_types import known_type
 from mne_labram.seizure.store import SeizureStore
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.events import SecondAccumulator
@@ -115,7 +118,8 @@ class NeuroStormDetector:
         How it is trained, as far as it differs from the defaults of this class; see
         :class:`mne_labram.training.settings.TrainingSettings`.
     options : mapping | None
-        Arguments of :class:`~mne_labram.NeuroStorm` beside the encoder's, such as ``amplitude``.
+        Arguments of :class:`~mne_labram.NeuroStorm` beside the encoder's, such as ``amplitude``, or ``class_names``
+        for types of seizures, which tables must name then; simulated seizures are of unknown type.
     batch_size : int
         Windows per forward pass of :meth:`probabilities`.
     precision : {"auto", "float32", "bf16"}
@@ -217,11 +221,14 @@ class NeuroStormDetector:
 
     def _fit(self, train: SeizureStore, validation: SeizureStore | None, folder: Path, seed: int) -> None:
         model = self._fresh_model(seed)
-        batches = self._batches(train, self.augmentation, seed)
+        names, mixture = self._classes(model), self.augmentation
+        if mixture is not None and len(names) > 2:
+            mixture = replace(mixture, label=UNKNOWN_TYPE)
+        batches = self._batches(train, mixture, seed, names)
         held_out = None
         if validation is not None:
-            calm = None if self.augmentation is None else SeizureAugmentation.for_validation(self.augmentation)
-            held_out = self._batches(validation, calm, seed + 1, training=False)
+            calm = None if mixture is None else SeizureAugmentation.for_validation(mixture)
+            held_out = self._batches(validation, calm, seed + 1, names, training=False)
         settings = self.settings
         if not isinstance(settings, TrainingSettings):
             settings = TrainingSettings.from_dict({**_SETTINGS, **(settings or {})})
@@ -256,8 +263,25 @@ class NeuroStormDetector:
             window = round(self.window * self.contract.sfreq)
             return NeuroStorm.from_encoder(self._start, **{"n_times": window, **options})
 
+    @staticmethod
+    def _classes(model: NeuroStorm) -> list[str]:
+        """Name the classes that recordings are labelled with."""
+        names = model.class_names or []
+        if len(names) != model.n_outputs or any(known_type(name) is None for name in names):
+            raise ValueError(
+                "The outputs must be named as SzCORE names the background and types of seizures, such as "
+                "options={'class_names': ['bckg', 'sz_foc', 'sz_gen']}."
+            )
+        return [str(known_type(name)) for name in names]
+
     def _batches(
-        self, store: SeizureStore, augmentation: SeizureAugmentation | None, seed: int, training: bool = True
+        self,
+        store: SeizureStore,
+        augmentation: SeizureAugmentation | None,
+        seed: int,
+        class_names: Sequence[str] = ("bckg", "sz"),
+        *,
+        training: bool = True,
     ) -> WindowBatches:
         """Cut recordings into windows with labels, those with a seizure more often."""
         with_seizures = {store.subject_of(i) for i, table in enumerate(store.tables) if len(table)}
@@ -271,7 +295,7 @@ class NeuroStormDetector:
             "lengths": self.lengths,
             "tokens_per_batch": self.tokens_per_batch,
             "groups": groups,
-            "labels": store.window_labels,
+            "labels": lambda file, start, n_times: store.window_labels(file, start, n_times, class_names),
             "augment": augmentation,
             "shuffle": training,
             "seed": seed,

@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 from mne.utils import logger, verbose
 
+from mne_labram.models.neurostorm import UNKNOWN_TYPE
+from mne_labram.seizure.event_types import is_a
 from mne_labram.seizure.events import EventTable
 from mne_labram.seizure.labels import labels_of_windows, second_labels
 from mne_labram.seizure.readers import find_events
@@ -56,13 +58,8 @@ class SeizureStore:
         if len(tables) != len(conformed.recordings):
             raise ValueError(f"There are {len(conformed.recordings)} recordings and {len(tables)} tables of events.")
         for recording, table in zip(conformed.recordings, tables, strict=True):
-            seconds = recording.n_times / conformed.sfreq
-            # A header may say a last second that holds a part of one.
-            if abs(table.duration - seconds) > 1.5:
-                raise ValueError(
-                    f"{recording.path.name} lasts {seconds:g} s and its table of events says {table.duration:g} s; "
-                    "this is another recording's table."
-                )
+            if (problem := _other_length(recording.n_times / conformed.sfreq, table)) is not None:
+                raise ValueError(f"{recording.path.name} {problem}")
         self.conformed, self.tables, self.skipped = conformed, list(tables), list(skipped)
         # A plain name where it says who it is, with the data set where two of these share names.
         pairs = [(str(each.dataset), str(each.subject)) for each in conformed.recordings]
@@ -144,11 +141,22 @@ class SeizureStore:
                 "pass events_of, or unlabelled='background' for recordings without seizures."
             )
         conformed = recordings.select(files=kept).conform(contract, cache=cache, n_jobs=n_jobs, errors=errors)
-        tables = []
-        for each in conformed.recordings:
-            table = known[each.path]
-            tables.append(EventTable((), each.n_times / conformed.sfreq) if table is None else table)
+        tables, matching = [], []
+        for i, each in enumerate(conformed.recordings):
+            seconds = each.n_times / conformed.sfreq
+            table = EventTable((), seconds) if known[each.path] is None else known[each.path]
+            problem = _other_length(seconds, table)
+            if problem is not None and errors == "skip":
+                skipped.append((str(each.path), f"{each.path.name} {problem}"))
+                logger.warning(f"Skipped: {each.path.name} {problem}")
+                continue
+            matching.append(i)
+            tables.append(table)
         skipped += [entry for entry in conformed.skipped if entry not in skipped]
+        if not tables:
+            raise ValueError(f"No recording has labels of its own length: {skipped[-1][1]}")
+        if len(tables) < len(conformed.recordings):
+            conformed = conformed.select(files=matching)
         store = cls(conformed, tables, skipped)
         logger.info(
             f"{len(store)} recordings of {len(store.subjects)} subject(s), {store.n_hours:.3g} h, "
@@ -250,7 +258,9 @@ class SeizureStore:
         """
         return self.recordings[file].unusable.copy()
 
-    def window_labels(self, file: int, start: int, n_times: int) -> np.ndarray:
+    def window_labels(
+        self, file: int, start: int, n_times: int, class_names: Sequence[str] = ("bckg", "sz")
+    ) -> np.ndarray:
         """Label the seconds of a window that may begin anywhere.
 
         Parameters
@@ -259,14 +269,24 @@ class SeizureStore:
             Number of the recording.
         start, n_times : int
             First sample and number of samples at the contract's rate.
+        class_names : sequence of str
+            The background and one or more types of seizures, as SzCORE names them.
 
         Returns
         -------
         labels : ndarray of int64, shape (n_times // patch_samples,)
-            1 where more than half of a second lies within a seizure.
+            The class of which more than half of a second is covered: the most special one that an event's type belongs
+            to. -2 where it belongs to none, or to several that exclude each other: a seizure of unknown type.
         """
         n = n_times // self.contract.patch_samples
-        return labels_of_windows(self.tables[file], [start / self.conformed.sfreq], n)[0].astype(np.int64)
+        begin, table = [start / self.conformed.sfreq], self.tables[file]
+        labels = np.where(labels_of_windows(table, begin, n)[0], UNKNOWN_TYPE, 0).astype(np.int64)
+        classes = [_class_of(event.event_type, class_names) for event in table.events]
+        for number in sorted(set(classes) - {None}):
+            own = [event for event, each in zip(table.events, classes, strict=True) if each == number]
+            covered = labels_of_windows(own, begin, n)[0]
+            labels[covered] = np.where(labels[covered] > 0, UNKNOWN_TYPE, number)
+        return labels
 
     def has_seizure(self, file: np.ndarray, start: np.ndarray, n_times: int) -> np.ndarray:
         """Say which windows hold a part of a seizure.
@@ -329,3 +349,20 @@ class SeizureStore:
         # Names stay what they are in the whole.
         out._subjects = [self._subjects[i] for i in chosen]
         return out
+
+
+def _class_of(event_type: str, class_names: Sequence[str]) -> int | None:
+    """Return the most special class that a type belongs to."""
+    fitting = [i for i, name in enumerate(class_names) if i > 0 and is_a(event_type, name)]
+    # Of a type and its special case the longer name is the special one.
+    return max(fitting, key=lambda i: len(class_names[i])) if fitting else None
+
+
+def _other_length(seconds: float, table: EventTable) -> str | None:
+    """Say in what a table does not fit a recording."""
+    # A header may say a last second that holds a part of one.
+    if abs(table.duration - seconds) <= 1.5:
+        return None
+    return (
+        f"lasts {seconds:g} s and its table of events says {table.duration:g} s; this is another recording's table."
+    )

@@ -99,6 +99,14 @@ def test_training_step() -> None:
     assert float(out["specificity"]) == pytest.approx(float((~found)[y == 0].float().mean()))
     out["loss"].backward()
     assert model.final_layer.weight.grad.abs().sum() > 0
+    # A seizure of unknown type counts for any of them, and for none in particular.
+    untyped = model.training_step({"x": x, "y": torch.full((2, 4), -2)})
+    expected = -(1 - logits.softmax(dim=-1)[..., 0]).log().mean()
+    torch.testing.assert_close(untyped["loss"], expected)
+    assert float(untyped["sensitivity"]) == pytest.approx(float(found.float().mean()))
+    two = _model().train()
+    same = [two.training_step({"x": x, "y": torch.full((2, 4), label)})["loss"] for label in (1, -2)]
+    torch.testing.assert_close(same[0], same[1])
     # Another montage, of the same parameters.
     other = model.training_step({"x": _x(3), "y": y, "ch_names": ["Fp1", "Cz", "T3"], "positions": None})
     assert torch.isfinite(other["loss"])

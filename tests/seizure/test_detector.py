@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mne_labram.models import NeuroStorm
+from mne_labram.models import LabramForClassification, NeuroStorm
 from mne_labram.seizure.augmentation import SeizureAugmentation
 from mne_labram.seizure.detector import NeuroStormDetector, store_probabilities
 from mne_labram.seizure.events import EventTable, SeizureEvent
@@ -48,9 +48,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SeizureStore:
     return SeizureStore.open(folder, contract, events_of=_events, subject_of=lambda path: path.parent.name)
 
 
+BODY = {"embed_dim": 16, "num_layers": 2, "num_heads": 2, "spatial": "coordinates"}
+
+
 def _model(**options: Any) -> NeuroStorm:
     torch.manual_seed(0)
-    return NeuroStorm(ch_names=CHANNELS, n_times=800, embed_dim=16, num_layers=2, num_heads=2, **options)
+    return NeuroStorm(ch_names=CHANNELS, n_times=800, **BODY, **options)
 
 
 def _detector(**options: Any) -> NeuroStormDetector:
@@ -179,6 +182,35 @@ def test_simulated_seizures_alone(store: SeizureStore) -> None:
     assert np.isfinite(detector.probabilities(quiet, 0)).any()
     with pytest.raises(ValueError, match="no seizure to learn from"):
         _detector().fit(quiet)
+
+
+def test_types_of_seizures(store: SeizureStore) -> None:
+    """Recorded seizures have a class each; simulated ones are of unknown type."""
+    typed = store.select(subjects=["s0", "s1", "s3"])
+    for i, kind in enumerate(("sz_foc", "sz_gen")):
+        file = [j for j, table in enumerate(typed.tables) if len(table)][i]
+        typed.tables[file] = EventTable((SeizureEvent(10.0, 20.0, kind),), 40.0)
+    settings = {"max_steps": 3, "warmup_steps": 1}
+    names = ["bckg", "sz_foc", "sz_gen"]
+    encoder = LabramForClassification(ch_names=CHANNELS, n_outputs=2, n_times=800, input_scale=10.0, **BODY)
+    detector = NeuroStormDetector(
+        encoder,
+        lengths=(4.0,),
+        window=4.0,
+        stride=4.0,
+        augmentation=SeizureAugmentation(seizure=1.0, variation=None),
+        tokens_per_batch=128,
+        settings=settings,
+        options={"class_names": names},
+    )
+    labels = {int(label) for batch in detector._batches(typed, None, 0, names) for label in batch["y"].unique()}
+    assert labels == {0, 1, 2}
+    detector.fit(typed)
+    assert detector.model_.class_names == names
+    assert np.isfinite(detector.probabilities(typed, 0)).all()
+    strange = NeuroStormDetector(encoder, augmentation=None, options={"class_names": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match="named as SzCORE names"):
+        strange.fit(typed)
 
 
 def test_wrong_use(store: SeizureStore) -> None:

@@ -88,6 +88,17 @@ def test_labels(folder: Path) -> None:
     assert not store.unusable(0).any()
 
 
+def test_classes_of_seizures(folder: Path) -> None:
+    """The most special class; a seizure of unknown type where there is none, or where two disagree."""
+    store = _open(folder)
+    kinds = {"sz_foc_ia": (0, 4), "sz_gen_m_tonic": (6, 2), "sz_uo": (10, 2), "sz_gen": (2, 3)}
+    events = [SeizureEvent(onset, duration, kind) for kind, (onset, duration) in kinds.items()]
+    store.tables[0] = EventTable(tuple(events), 40.0)
+    classes = ["bckg", "sz_foc", "sz_gen", "sz_gen_m_tonic"]
+    assert store.window_labels(0, 0, 2600, classes).tolist() == [1, 1, -2, -2, 2, 0, 3, 3, 0, 0, -2, -2, 0]
+    assert store.window_labels(0, 0, 2600).tolist() == [1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 0]
+
+
 def test_select_and_pickle(folder: Path) -> None:
     store = _open(folder, unlabelled="background")
     some = store.select(exclude_subjects=["s2"])
@@ -119,6 +130,23 @@ def test_wrong_tables(folder: Path) -> None:
         SeizureStore(conformed, tables[:3])
     with pytest.raises(ValueError, match="another recording's table"):
         SeizureStore(conformed, [EventTable((), 3600.0), *tables[1:]])
+
+
+def test_a_table_of_another_length_costs_its_own_recording_only(folder: Path, tmp_path: Path) -> None:
+    """One bad file of labels among thousands must not end everything."""
+    _write(tmp_path, "s1", "one", 20, "5\t3\tsz\tn/a\tn/a\tn/a\t20\n")
+    _write(tmp_path, "s2", "two", 20, "5\t3\tsz\tn/a\tn/a\tn/a\t3600\n")
+    with pytest.warns(RuntimeWarning, match="see whether they belong together"):
+        store = _open(tmp_path)
+    assert [each.path.name for each in store.recordings] == ["one_raw.fif"]
+    assert store.subjects == ["s1"]
+    ((path, sentence),) = store.skipped
+    assert path.endswith("two_raw.fif")
+    assert "another recording's table" in sentence
+    with pytest.raises(ValueError, match="another recording's table"):
+        _open(tmp_path, errors="raise", events_of=lambda path: EventTable((), 3600.0))
+    with pytest.raises(ValueError, match="No recording has labels of its own length"):
+        _open(tmp_path, events_of=lambda path: EventTable((), 3600.0))
 
 
 def test_real_seizures(shared_data: Path) -> None:

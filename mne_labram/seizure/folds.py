@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from mne.utils import logger
 
+from mne_labram.seizure.lengths import recording_date
+
 __all__ = ["Fold", "persons_of", "subject_folds", "time_series_folds"]
 
 
@@ -150,7 +152,7 @@ def subject_folds(
     files: dict[str, list[int]] = defaultdict(list)
     for number, label in enumerate(labels):
         files[label].append(number)
-    tested = sorted({labels[number] for number in _tested(persons, subjects)})
+    tested = sorted({labels[number] for number in _tested(store, persons, subjects)})
     if len(files) < 2:
         raise ValueError("There is one subject (or group); leaving it out leaves nobody to train on.")
     if n_folds is None:
@@ -203,15 +205,18 @@ def recording_names(store: Any) -> list[str]:
     return [f"{number}-{path.name}" for number, path in enumerate(paths)]
 
 
-def _tested(persons: list[str], subjects: Iterable[str] | None) -> list[int]:
+def _tested(store: Any, persons: list[str], subjects: Iterable[str] | None) -> list[int]:
     if subjects is None:
         return list(range(len(persons)))
     if isinstance(subjects, str):
         raise TypeError("Subjects must be a list of names, got one string.")
+    # Who has two names may be asked for by either, and is tested whole.
+    other_names = {str(store.subject_of(number)): person for number, person in enumerate(persons)}
     wanted = {str(each) for each in subjects}
-    missing = sorted(wanted - set(persons))
+    missing = sorted(wanted - set(persons) - set(other_names))
     if missing:
         raise ValueError(f"There is no recording of {', '.join(missing)} in the store.")
+    wanted = {other_names.get(each, each) for each in wanted}
     return [number for number, person in enumerate(persons) if person in wanted]
 
 
@@ -249,7 +254,8 @@ def time_series_folds(
     Parameters
     ----------
     store : SeizureStore
-        The recordings; those of others are not used.
+        The recordings; those of others are not used. Dates are those of the tables of events, or of the headers of the
+        recordings where no table has one.
     subject : str
         The patient.
     n_folds : int
@@ -280,8 +286,8 @@ def time_series_folds(
     """
     if window not in ("expanding", "fixed"):
         raise ValueError(f"window must be 'expanding' or 'fixed', got {window!r}.")
-    files = _tested(persons_of(store, same_subject), [subject])
-    times = {file: _begin(store, file) for file in files}
+    files = _tested(store, persons_of(store, same_subject), [subject])
+    times = _begins(store, files)
     files = sorted(files, key=lambda file: times[file])
     if isinstance(n_folds, bool) or not isinstance(n_folds, (int, np.integer)) or not 1 <= n_folds < len(files):
         raise ValueError(
@@ -314,12 +320,18 @@ def _latest(store: Any, files: list[int]) -> tuple[list[int], list[int]]:
     return (files[: ill[-1]], files[ill[-1] :]) if len(ill) > 1 else (files, [])
 
 
-def _begin(store: Any, file: int) -> float:
-    """Return when a recording began, in seconds; times without a zone are taken as one zone's."""
-    begin: datetime | None = store.tables[file].date_time
-    if begin is None:
-        raise ValueError(
-            f"{store.conformed.recordings[file].path.name} does not say when it was recorded; without that nobody can "
-            "tell what was before what."
-        )
-    return (begin if begin.tzinfo is not None else begin.replace(tzinfo=UTC)).timestamp()
+def _begins(store: Any, files: list[int]) -> dict[int, float]:
+    """Return when recordings began, in seconds; times without a zone are taken as one zone's."""
+    dates: dict[int, datetime | None] = {file: store.tables[file].date_time for file in files}
+    # Most labels have no dates and most recordings have. Of both together nobody knows whether they count alike.
+    if all(date is None for date in dates.values()):
+        dates = {file: recording_date(store.conformed.recordings[file].path) for file in files}
+    begins = {}
+    for file, date in dates.items():
+        if date is None:
+            raise ValueError(
+                f"{store.conformed.recordings[file].path.name} does not say when it was recorded; without that nobody "
+                "can tell what was before what."
+            )
+        begins[file] = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+    return begins

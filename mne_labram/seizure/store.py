@@ -363,6 +363,4 @@ def _other_length(seconds: float, table: EventTable) -> str | None:
     # A header may say a last second that holds a part of one.
     if abs(table.duration - seconds) <= 1.5:
         return None
-    return (
-        f"lasts {seconds:g} s and its table of events says {table.duration:g} s; this is another recording's table."
-    )
+    return f"lasts {seconds:g} s and its table of events says {table.duration:g} s; this is another recording's table."

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import mne
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +95,10 @@ def test_chb21_is_never_trained_on_to_test_chb01() -> None:
     with pytest.raises(ValueError, match="no recording of that subject"):
         subject_folds(store, same_subject={"chb99": "chb01"})
     assert len(subject_folds(store, same_subject={"chb02": "chb03"})) == 3
+    # Asked for by either name, all recordings of the person are tested.
+    for name in ("chb01", "chb21"):
+        (fold,) = subject_folds(store, subjects=[name])
+        assert (fold.name, fold.test) == ("chb01", (0, 3))
 
 
 def test_two_data_sets_with_one_name() -> None:
@@ -204,3 +211,26 @@ def test_time_series_in_full() -> None:
     store.made[2].date_time = None
     with pytest.raises(ValueError, match=r"4\.edf does not say when"):
         time_series_folds(store, "a", n_folds=2)
+
+
+def test_the_header_says_when_where_labels_do_not(tmp_path) -> None:
+    """CHB-MIT's and TUSZ's labels have no dates; their recordings have."""
+
+    class Written(Recording):
+        @property
+        def path(self) -> Path:
+            return tmp_path / self.name
+
+    info = mne.create_info(["Fp1"], 100.0, "eeg")
+    made = []
+    for number, hour in enumerate((2, 0, 1)):
+        each = Written("a", f"{number}_raw.fif", 20.0, (3.0,))
+        raw = mne.io.RawArray(np.zeros((1, 2000)), info, verbose="error")
+        raw.set_meas_date((BEGIN + timedelta(hours=hour)).replace(tzinfo=UTC)).save(each.path, verbose="error")
+        made.append(each)
+    folds = time_series_folds(StubStore(made), "a", n_folds=2)
+    assert [(fold.train, fold.validation, fold.test) for fold in folds] == [((1,), (), (2,)), ((1,), (2,), (0,))]
+    # Two clocks in one patient are no order.
+    made[0].date_time = BEGIN
+    with pytest.raises(ValueError, match=r"1_raw\.fif does not say when"):
+        time_series_folds(StubStore(made), "a", n_folds=2)

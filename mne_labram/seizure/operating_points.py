@@ -136,7 +136,7 @@ def describe_point(calibration: Mapping[str, Any], point: Mapping[str, float]) -
         For users.
     """
     n, hours = (calibration.get(name, point.get(name)) for name in ("n_seizures", "hours"))
-    where = f" on {hours:g} h of recordings it was calibrated on" if _is_number(hours) else " when it was calibrated"
+    where = f" on {hours:.3g} h of recordings it was calibrated on" if _is_number(hours) else " when it was calibrated"
     said = f"{point['fp_per_day']:.3g} false alarms a day"
     if _is_number(point.get("sensitivity")):
         of = f"{n:g} seizures" if _is_number(n) else "seizures"

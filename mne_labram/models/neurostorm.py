@@ -347,7 +347,8 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
         Parameters
         ----------
         n_outputs : int
-            New number of classes, 2 or more. Class names are kept if there are as many.
+            New number of classes, 2 or more. Class names are kept if there are as many; ``detection`` is not, since it
+            was measured with the old head.
 
         Raises
         ------
@@ -357,9 +358,10 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
         if n_outputs == 1:
             raise ValueError("A seizure head has two outputs or more, the background first; got 1.")
         self._set_n_outputs(n_outputs)
-        if self.class_names is not None and len(self.class_names) != n_outputs:
+        if self.class_names is None or len(self.class_names) != n_outputs:
             self.class_names = ["bckg", "sz"] if n_outputs == 2 else None
             self._record(class_names=None)
+        self.detection = None
         old = self.final_layer.weight
         self.final_layer = fresh_head(old.shape[1], n_outputs).to(old)
 

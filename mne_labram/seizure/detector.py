@@ -248,8 +248,9 @@ class NeuroStormDetector:
             resume=(folder / "checkpoints").is_dir(),
             device=self.device,
         )
-        best = folder / ("best.safetensors" if held_out is not None else "final.safetensors")
-        self.model_ = load_checkpoint(best)
+        best, final = folder / "best.safetensors", folder / "final.safetensors"
+        # Where the time was up within the first epoch, nothing was validated.
+        self.model_ = load_checkpoint(best if held_out is not None and best.is_file() else final)
 
     def _fresh_model(self, seed: int) -> NeuroStorm:
         """Put a head onto a copy of the encoder; the caller's random numbers stay what they were."""
@@ -257,7 +258,10 @@ class NeuroStormDetector:
         if isinstance(self._start, NeuroStorm):
             if options:
                 raise ValueError("options are for an encoder; this model is a NeuroStorm already.")
-            return copy.deepcopy(self._start)
+            model = copy.deepcopy(self._start)
+            # Operating points are those of the weights they were measured with.
+            model.detection = None
+            return model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             window = round(self.window * self.contract.sfreq)

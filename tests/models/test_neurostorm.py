@@ -58,6 +58,11 @@ def test_class_names() -> None:
     typed.reset_head(2)
     assert typed.class_names == ["bckg", "sz"]
     assert typed.get_config()["class_names"] is None
+    unnamed = _model(n_outputs=3, detection={"parameters": {"threshold": 0.7}})
+    unnamed.reset_head(2)
+    assert unnamed.class_names == ["bckg", "sz"]
+    # What was measured with the old head says nothing of a new one.
+    assert unnamed.detection is unnamed.get_config()["detection"] is None
 
 
 def test_relative_amplitude() -> None:

@@ -2,77 +2,31 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
-from typing import Any
 
 import mne
 import numpy as np
 import pytest
 import torch
 
-from mne_labram.models import LabramForClassification, NeuroStorm
+from mne_labram.models import LabramForClassification
 from mne_labram.seizure.augmentation import SeizureAugmentation
 from mne_labram.seizure.detector import NeuroStormDetector, store_probabilities
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.store import SeizureStore
-
-CHANNELS = ["Fp1", "F3", "C3", "P3"]
-SUBJECTS = 4
-# Seconds of the seizure in the first recording of every subject.
-SEIZURE = (10.0, 30.0)
-
-
-def _events(path: Path) -> EventTable:
-    events = (SeizureEvent(SEIZURE[0], SEIZURE[1] - SEIZURE[0]),) if "seizure" in path.name else ()
-    return EventTable(events, 40.0)
+from tests.seizure.rhythms import BODY, CHANNELS, open_rhythms, small_detector, small_model
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> SeizureStore:
-    """Noise; in seizures, a loud rhythm. Subject 3 has none, and a recording that is interrupted for 3 s."""
-    folder, rng = tmp_path_factory.mktemp("detector"), np.random.default_rng(0)
-    info = mne.create_info(CHANNELS, 200.0, "eeg")
-    for subject in range(SUBJECTS):
-        for name in ("seizure", "rest") if subject < 3 else ("rest",):
-            x = 10e-6 * rng.normal(size=(4, 8000))
-            if name == "seizure":
-                times = np.arange(2000, 6000) / 200
-                x[:, 2000:6000] += 60e-6 * np.sin(2 * np.pi * 3 * times)
-            if subject == 3:
-                x[:, 4000:4600] = 0.0
-            path = folder / f"s{subject}" / f"{name}_raw.fif"
-            path.parent.mkdir(exist_ok=True)
-            mne.io.RawArray(x, info, verbose="error").save(path, verbose="error")
-    torch.manual_seed(0)
-    contract = _model().contract
-    return SeizureStore.open(folder, contract, events_of=_events, subject_of=lambda path: path.parent.name)
-
-
-BODY = {"embed_dim": 16, "num_layers": 2, "num_heads": 2, "spatial": "coordinates"}
-
-
-def _model(**options: Any) -> NeuroStorm:
-    torch.manual_seed(0)
-    return NeuroStorm(ch_names=CHANNELS, n_times=800, **BODY, **options)
-
-
-def _detector(**options: Any) -> NeuroStormDetector:
-    arguments = {
-        "lengths": (4.0,),
-        "window": 4.0,
-        "stride": 2.0,
-        "augmentation": None,
-        "tokens_per_batch": 128,
-        "settings": {"max_steps": 60, "warmup_steps": 5, "lr": 5e-3},
-        "precision": "float32",
-        **options,
-    }
-    return NeuroStormDetector(_model(), **arguments)
+    """Three subjects with a seizure, and one without."""
+    return open_rhythms(tmp_path_factory.mktemp("detector"))
 
 
 def test_it_learns(store: SeizureStore, tmp_path: Path) -> None:
     train, rest = store.select(subjects=["s0", "s1"]), store.select(subjects=["s2", "s3"])
-    detector = _detector()
+    detector = small_detector()
     before = {name: value.clone() for name, value in detector._start.state_dict().items()}
     state = torch.random.get_rng_state()
     assert detector.fit(train, rest.select(subjects=["s3"]), folder=tmp_path, seed=1) is detector
@@ -90,19 +44,21 @@ def test_it_learns(store: SeizureStore, tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in detector._start.state_dict().items())
     assert (tmp_path / "best.safetensors").is_file()
     # What is there is not trained again.
-    again = _detector().fit(train, rest.select(subjects=["s3"]), folder=tmp_path, seed=1)
+    again = small_detector().fit(train, rest.select(subjects=["s3"]), folder=tmp_path, seed=1)
     assert np.array_equal(again.probabilities(rest, 0), detector.probabilities(rest, 0))
 
 
 def test_unusable_seconds_are_not_scored(store: SeizureStore) -> None:
     quiet = store.select(subjects=["s3"])
-    probabilities = store_probabilities(_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32")
+    probabilities = store_probabilities(small_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32")
     unusable = quiet.unusable(0)
     assert unusable[20:23].all()
     assert np.isnan(probabilities[unusable]).all()
     assert np.isfinite(probabilities[~unusable]).all()
     # Two threads, another batch size: the same.
-    other = store_probabilities(_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32", batch_size=5)
+    other = store_probabilities(
+        small_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32", batch_size=5
+    )
     np.testing.assert_allclose(other, probabilities, atol=1e-6)
 
 
@@ -114,14 +70,14 @@ def test_channels_of_the_standard_montage(tmp_path: Path) -> None:
     for name, channels in (("some", standard), ("more", [*standard, "AF3", "PO4"])):
         raw = mne.io.RawArray(x[: len(channels)], mne.create_info(channels, 200.0, "eeg"), verbose="error")
         raw.save(tmp_path / f"{name}_raw.fif", verbose="error")
-    store = SeizureStore.open(tmp_path, _model().contract, unlabelled="background")
-    more, some = (store_probabilities(_model().eval(), store, i, precision="float32") for i in range(2))
+    store = SeizureStore.open(tmp_path, small_model().contract, unlabelled="background")
+    more, some = (store_probabilities(small_model().eval(), store, i, precision="float32") for i in range(2))
     np.testing.assert_allclose(more, some, atol=1e-6)
 
 
 def test_rare_windows_come_more_often(store: SeizureStore) -> None:
     """A fifth each for seizures and for the rest of those who have them; in validation, everything once."""
-    detector = _detector(seizure_share=0.2)
+    detector = small_detector(seizure_share=0.2)
     batches = detector._batches(store, None, 0)
     counts = {"seizure": 0, "interictal": 0, "background": 0}
     for batch in batches:
@@ -139,7 +95,7 @@ def test_rare_windows_come_more_often(store: SeizureStore) -> None:
 
 def test_augmentation(store: SeizureStore) -> None:
     """Labels go with what was mixed in; windows of a batch keep their number; everything follows from the generator."""
-    batch = next(iter(_detector()._batches(store.select(subjects=["s3"]), None, 0)))
+    batch = next(iter(small_detector()._batches(store.select(subjects=["s3"]), None, 0)))
     batch = {**batch, "x": batch["x"][:1].repeat(40, 1, 1), "y": batch["y"][:1].repeat(40, 1)}
     plain = SeizureAugmentation(seizure=1.0, artefact=0.0, snr_db=(20.0, 20.0), log_gain_sd=0.0, variation=None)
     out = plain(batch, np.random.default_rng(3))
@@ -178,10 +134,10 @@ def test_simulated_seizures_alone(store: SeizureStore) -> None:
     """Recordings without a single seizure are enough to begin with."""
     quiet = store.select(subjects=["s3"])
     settings = {"max_steps": 2, "warmup_steps": 1}
-    detector = _detector(augmentation=SeizureAugmentation(variation=None), settings=settings).fit(quiet)
+    detector = small_detector(augmentation=SeizureAugmentation(variation=None), settings=settings).fit(quiet)
     assert np.isfinite(detector.probabilities(quiet, 0)).any()
     with pytest.raises(ValueError, match="no seizure to learn from"):
-        _detector().fit(quiet)
+        small_detector().fit(quiet)
 
 
 def test_types_of_seizures(store: SeizureStore) -> None:
@@ -215,13 +171,39 @@ def test_types_of_seizures(store: SeizureStore) -> None:
 
 def test_wrong_use(store: SeizureStore) -> None:
     with pytest.raises(ValueError, match="has not been fitted"):
-        _detector().probabilities(store, 0)
+        small_detector().probabilities(store, 0)
     with pytest.raises(ValueError, match="s1 is in training and validation"):
-        _detector().fit(store.select(subjects=["s0", "s1"]), store.select(subjects=["s1"]))
-    other = NeuroStormDetector(_model(contract={"h_freq": 30.0}), augmentation=None)
+        small_detector().fit(store.select(subjects=["s0", "s1"]), store.select(subjects=["s1"]))
+    other = NeuroStormDetector(small_model(contract={"h_freq": 30.0}), augmentation=None)
     with pytest.raises(ValueError, match="contract=detector.contract"):
         other.fit(store)
     with pytest.raises(ValueError, match="seizure_share"):
-        _detector(seizure_share=0.5)
+        small_detector(seizure_share=0.5)
     with pytest.raises(ValueError, match="NeuroStorm already"):
-        _detector(options={"amplitude": "relative"}).fit(store.select(subjects=["s0"]))
+        small_detector(options={"amplitude": "relative"}).fit(store.select(subjects=["s0"]))
+
+
+def test_what_was_measured_of_other_weights_is_forgotten(store: SeizureStore) -> None:
+    """Operating points of the weights that a training began with are none of those that it ends with."""
+    calibrated = small_model(detection={"parameters": {"threshold": 0.7}, "operating_points": [], "hours": 3.0})
+    detector = small_detector(settings={"max_steps": 2, "warmup_steps": 1})
+    begun = NeuroStormDetector(calibrated, **{name: getattr(detector, name) for name in ("lengths", "settings")})
+    begun.augmentation = None
+    assert begun.fit(store.select(subjects=["s0"])).model_.detection is None
+    assert calibrated.detection["hours"] == 3.0
+
+
+def test_a_training_without_time_for_an_epoch(store: SeizureStore, tmp_path: Path) -> None:
+    """What was never validated has no best weights; the last ones are better than none."""
+    detector = small_detector(settings={"max_steps": 60, "max_minutes": 1e-9, "warmup_steps": 1})
+    detector.fit(store.select(subjects=["s0", "s1"]), store.select(subjects=["s2"]), folder=tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+    assert np.isfinite(detector.probabilities(store, 0)).any()
+
+
+def test_it_goes_to_other_processes(store: SeizureStore) -> None:
+    detector = small_detector(settings={"max_steps": 2, "warmup_steps": 1}).fit(store.select(subjects=["s0"]))
+    other, there = pickle.loads(pickle.dumps((detector, store)))
+    assert np.array_equal(other.probabilities(there, 1), detector.probabilities(store, 1))
+    unfitted = pickle.loads(pickle.dumps(small_detector()))
+    assert unfitted.contract == detector.contract

@@ -227,11 +227,8 @@ def calibrate(
     Hits and false alarms are pooled over recordings and counted by SzCORE's rules. Rates are in analysed time, so that
     seconds which were not analysed do not make a detector look quiet.
     """
-    _check(probabilities, tables, target_fp_per_day)
-    candidates = [EventParameters()] if parameters is None else parameters
-    candidates = [candidates] if isinstance(candidates, EventParameters) else list(candidates)
-    if not candidates:
-        raise ValueError("parameters is an empty list; give at least one EventParameters.")
+    candidates = checked_choice(parameters, target_fp_per_day)
+    _check(probabilities, tables)
     recordings = ManyRecordings(probabilities, tables)
     if not recordings.seconds:
         raise ValueError("No second of these recordings was analysed; there is nothing to choose a threshold on.")
@@ -444,9 +441,23 @@ def _check_target(target: float) -> None:
         raise ValueError(f"target_fp_per_day must be a number of false alarms in 24 hours, 0 or more, got {target}.")
 
 
-def _check(probabilities: Sequence[np.ndarray], tables: Sequence[EventTable], target: float | None) -> None:
-    if target is not None:
-        _check_target(target)
+def checked_choice(
+    parameters: EventParameters | Sequence[EventParameters] | None, target_fp_per_day: float | None
+) -> list[EventParameters]:
+    """Return what there is to choose from, or raise where a choice is none."""
+    if target_fp_per_day is not None:
+        _check_target(target_fp_per_day)
+    candidates = [EventParameters()] if parameters is None else parameters
+    candidates = [candidates] if isinstance(candidates, EventParameters) else list(candidates)
+    if not candidates:
+        raise ValueError("parameters is an empty list; give at least one EventParameters.")
+    for each in candidates:
+        if not isinstance(each, EventParameters):
+            raise TypeError(f"parameters must be EventParameters, got {type(each).__name__}.")
+    return candidates
+
+
+def _check(probabilities: Sequence[np.ndarray], tables: Sequence[EventTable]) -> None:
     if len(probabilities) != len(tables):
         raise ValueError(f"There are scores of {len(probabilities)} recordings and tables of {len(tables)}.")
     if not len(probabilities):

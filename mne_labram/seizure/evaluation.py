@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mne.utils import logger, verbose
 
-from mne_labram.seizure.calibration import TOLERANCE, Calibration, CalibrationWarning, calibrate
+from mne_labram.seizure.calibration import TOLERANCE, Calibration, CalibrationWarning, calibrate, checked_choice
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.fold_results import Evaluation, FoldResult, read_result
 from mne_labram.seizure.folds import Fold, persons_of, recording_names, subject_folds, time_series_folds
@@ -222,16 +222,18 @@ def run_folds(
     Raises
     ------
     TypeError
-        If ``model_factory`` cannot be called.
+        If ``model_factory`` cannot be called, or the target or the parameters are none.
     ValueError
-        If there is no fold, two have one name, or the folder holds folds made with other settings.
+        If there is no fold, two have one name, there are no parameters, or the folder holds folds made with other
+        settings.
     """
     if not callable(model_factory):
         raise TypeError(f"model_factory must return a new detector when called, got a {type(model_factory).__name__}.")
     names = [_file_name(fold.name) for fold in folds]
     if not names or len(set(names)) < len(names):
         raise ValueError("Folds need names of their own, and there must be one at least.")
-    candidates = [parameters or EventParameters()] if not isinstance(parameters, Sequence) else list(parameters)
+    # Now, not after the first detector was trained for hours.
+    candidates = checked_choice(parameters, target_fp_per_day)
     folder = Path(folder).expanduser()
     settings = {
         "format": _FORMAT,

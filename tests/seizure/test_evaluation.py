@@ -200,6 +200,24 @@ def test_bad_scores_are_refused(tmp_path) -> None:
     assert not list(tmp_path.glob("fold-*.json"))
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"target_fp_per_day": -1.0}, ValueError),
+        ({"target_fp_per_day": "5"}, TypeError),
+        ({"parameters": []}, ValueError),
+        ({"parameters": [{"threshold": 0.5}]}, TypeError),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused_before_anything_is_trained(tmp_path, options, error) -> None:
+    def factory():
+        raise AssertionError("A detector was made.")
+
+    with pytest.raises(error, match=next(iter(options))):
+        leave_one_subject_out(clinic(3), factory, folder=tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
 def test_memory_does_not_grow_with_subjects(tmp_path) -> None:
     """Neither detectors nor scores live longer than their fold."""
     alive: list[weakref.ref] = []

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mne_labram.benchmark.seizure_windows import record_of, window_store
+from mne_labram.benchmark.seizure_windows import record_of, window_metrics, window_scores, window_store
 from mne_labram.benchmark.seizures import SeizureRow
 from mne_labram.seizure.calibration import Calibration, CalibrationWarning, calibrate
 from mne_labram.seizure.simulation import add_seizure
@@ -115,7 +115,21 @@ def nested_parameters(
     -------
     parameters : list of EventParameters
         One per fold.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many scores and folds as recordings, or there is one fold only.
+
+    Notes
+    -----
+    No score of a fold has a say in its own threshold. The detectors of the other folds were trained on its recordings,
+    as in any cross-validation; leaving these out too would take a detector for every pair of folds.
     """
+    if not len(scores) == len(folds) == len(store):
+        raise ValueError(f"There are {len(scores)} scores, {len(folds)} folds and {len(store)} recordings.")
+    if len(np.unique(folds)) < 2:
+        raise ValueError("There is one fold; there are no others to choose its threshold on.")
     chosen = []
     for fold in range(int(folds.max()) + 1):
         others = np.flatnonzero(folds != fold)
@@ -192,28 +206,25 @@ def _windows(
     detectors: Sequence[Any], store: SeizureStore, folds: np.ndarray, window: float, unit_rms: bool
 ) -> dict[str, float]:
     """Score the windows of each record by the detector that has not seen it."""
-    from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
-
     truth, scores, by_fold = [], [], []
     for fold in np.unique(folds).tolist():
         pieces = window_store(store.select(files=np.flatnonzero(folds == fold)), window=window, unit_rms=unit_rms)
-        y = [len(table) > 0 for table in pieces.tables]
-        p = [float(np.nan_to_num(np.nanmean(detectors[fold].probabilities(pieces, i)))) for i in range(len(pieces))]
-        truth, scores = truth + y, scores + p
-        by_fold.append(roc_auc_score(y, p))
-    y, p = np.array(truth), np.array(scores)
+        truth.append(np.array([len(table) > 0 for table in pieces.tables]))
+        scores.append(window_scores(detectors[fold], pieces))
+        if truth[-1].any() and not truth[-1].all():
+            by_fold.append(window_metrics(truth[-1], scores[-1])["auroc"])
     return {
-        "auroc": float(roc_auc_score(y, p)),
-        "auc_pr": float(average_precision_score(y, p)),
-        "balanced_accuracy": float(balanced_accuracy_score(y, p > 0.5)),
-        "n_windows": float(len(y)),
-        "auroc_by_record": float(np.mean(by_fold)),
-        "auroc_by_record_sd": float(np.std(by_fold, ddof=1)),
+        **window_metrics(np.concatenate(truth), np.concatenate(scores)),
+        "auroc_by_record": float(np.mean(by_fold)) if by_fold else float("nan"),
+        "auroc_by_record_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else float("nan"),
     }
 
 
 class _Mixed:
     """Samples of a recording with a simulated seizure in it, in place of what is on the disk."""
+
+    # They are no longer those of the file: a detector must not remember it by them.
+    memorable = False
 
     def __init__(self, x: np.ndarray) -> None:
         self.x = x
@@ -257,6 +268,11 @@ def simulated_sensitivity(
     -------
     rows : list of dict
         One per ratio: ``"snr_db"``, ``"sensitivity"``, ``"n"``.
+
+    Raises
+    ------
+    ValueError
+        If no recording is long enough, without a seizure and without a gap.
     """
     rules = [parameters] * len(detectors) if isinstance(parameters, EventParameters) else list(parameters)
     sfreq = store.conformed.sfreq
@@ -283,5 +299,9 @@ def simulated_sensitivity(
             one.conformed.recordings = [replace(recording, samples=_Mixed(mixed))]
             events = events_from_scores(detectors[fold].probabilities(one, 0), rules[fold])
             found.append(any(stop > onset and start < onset + duration for start, stop, _ in events))
+        if not found:
+            raise ValueError(
+                f"No recording without a seizure and without a gap is 10 s longer than a seizure of {duration:g} s."
+            )
         rows.append({"snr_db": float(ratio), "sensitivity": float(np.mean(found)), "n": len(found)})
     return rows

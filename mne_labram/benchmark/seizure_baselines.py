@@ -232,8 +232,9 @@ class WindowDetector:
         recording = store.recordings[file]
         piece = recording.samples
         key = (recording.path, recording.n_times, getattr(piece, "first", 0), getattr(piece, "gain", 1.0))
-        if self.memo is not None and key in self.memo:
-            return self.memo[key]
+        memo = self.memo if getattr(piece, "memorable", True) else None
+        if memo is not None and key in memo:
+            return memo[key]
         starts, length = self._starts(store, file)
         whole = store.conformed.read(file, 0, recording.n_times)
         parts = [
@@ -244,8 +245,8 @@ class WindowDetector:
         # The shape of nothing is that of a window which says nothing.
         empty = self.statistics(whole[None, :, :length], recording.ch_names)[:0]
         statistics = np.concatenate([empty, *parts])
-        if self.memo is not None:
-            self.memo[key] = statistics
+        if memo is not None:
+            memo[key] = statistics
         return statistics
 
     def _starts(self, store: Any, file: int) -> tuple[np.ndarray, int]:

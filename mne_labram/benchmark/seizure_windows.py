@@ -13,7 +13,16 @@ import numpy as np
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.store import SeizureStore
 
-__all__ = ["UNIT", "fold_folder", "preictal_of", "record_of", "window_store", "window_table"]
+__all__ = [
+    "UNIT",
+    "fold_folder",
+    "preictal_of",
+    "record_of",
+    "window_metrics",
+    "window_scores",
+    "window_store",
+    "window_table",
+]
 
 #: Windows that are scaled have this root mean square in microvolts: one is as good as another, but a model that divides
 #: by 100 microvolts should not be asked about 1.
@@ -148,21 +157,53 @@ def window_table(
     scores : dict of str to float
         ``"auroc"``, ``"auc_pr"``, ``"balanced_accuracy"`` (at 0.5), over all windows together; ``"n_windows"``.
     """
-    from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
-
     windows = window_store(store, window=window, stride=stride, unit_rms=unit_rms)
     records = np.array([record_of(each.path) for each in windows.recordings])
-    y = np.array([len(table) > 0 for table in windows.tables])
-    scores = np.full(len(y), np.nan)
+    scores = np.full(len(windows), np.nan)
     for record in np.unique(records).tolist():
         test = np.flatnonzero(records == record)
         train = windows.select(files=np.flatnonzero(records != record))
         detector = factory().fit(train, folder=fold_folder(folder, f"windows{'-unit' * unit_rms}-{record}"))
-        held_out = windows.select(files=test)
-        for row, file in enumerate(test):
-            seconds = detector.probabilities(held_out, row)
-            # What is not analysed is not called a seizure.
-            scores[file] = np.nanmean(seconds) if np.isfinite(seconds).any() else 0.0
+        scores[test] = window_scores(detector, windows.select(files=test))
+    return window_metrics(np.array([len(table) > 0 for table in windows.tables]), scores)
+
+
+def window_scores(detector: Any, windows: SeizureStore) -> np.ndarray:
+    """Score windows by a detector.
+
+    Parameters
+    ----------
+    detector : SeizureDetector
+        Fitted.
+    windows : SeizureStore
+        From :func:`window_store`.
+
+    Returns
+    -------
+    scores : ndarray, shape (n_windows,)
+        Means over the seconds of each; 0 where none is analysed, since that is not called a seizure.
+    """
+    seconds = [detector.probabilities(windows, file) for file in range(len(windows))]
+    return np.array([np.nanmean(each) if np.isfinite(each).any() else 0.0 for each in seconds])
+
+
+def window_metrics(y: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Compare scores of windows with what they are.
+
+    Parameters
+    ----------
+    y : ndarray of bool, shape (n_windows,)
+        Whether each is a seizure; some are, and some are not.
+    scores : ndarray, shape (n_windows,)
+        From :func:`window_scores`.
+
+    Returns
+    -------
+    metrics : dict of str to float
+        ``"auroc"``, ``"auc_pr"``, ``"balanced_accuracy"`` (at 0.5) and ``"n_windows"``.
+    """
+    from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+
     return {
         "auroc": float(roc_auc_score(y, scores)),
         "auc_pr": float(average_precision_score(y, scores)),

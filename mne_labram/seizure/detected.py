@@ -92,10 +92,13 @@ class SeizureDetection:
 
     @property
     def operating_points(self) -> list[dict[str, Any]]:
-        """What was measured of the detector: ``threshold``, ``fp_per_day``, ``sensitivity``; by rising threshold.
+        """What was measured of the detector.
 
-        Empty where nothing was, or where smoothing, release, merging or the shortest duration are not those of the
-        measurement.
+        Returns
+        -------
+        points : list of dict
+            ``threshold``, ``fp_per_day`` and ``sensitivity``, by rising threshold. Empty where nothing was measured, or
+            with other smoothing, release, merging or shortest duration.
         """
         return measured_points(self.calibration, self.parameters)
 
@@ -109,7 +112,10 @@ class SeizureDetection:
     def operating_point(self) -> dict[str, Any] | None:
         """What was measured at this threshold, or at the next lower one that was measured.
 
-        ``None`` where nothing was.
+        Returns
+        -------
+        point : dict | None
+            ``None`` where nothing was.
         """
         below = [point for point in self.operating_points if point["threshold"] <= self.threshold + 1e-9]
         return below[-1] if below else None

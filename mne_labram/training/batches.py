@@ -185,7 +185,9 @@ class WindowBatches:
         for n_times, files in sorted(wanted.items()):
             named |= self._add_buckets(n_times, stride, sorted(files))
         if self._buckets and (unknown := sorted(set(self._weights) - named)):
-            raise ValueError(f"There is no data set or group {unknown[0]!r} to weigh; there are {', '.join(sorted(named))}.")
+            raise ValueError(
+                f"There is no data set or group {unknown[0]!r} to weigh; there are {', '.join(sorted(named))}."
+            )
         if not self._buckets:
             raise ValueError(
                 f"No window fits into the usable signal of the {len(store.recordings)} recording(s); take shorter "

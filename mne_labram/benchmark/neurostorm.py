@@ -7,7 +7,6 @@ the scores of all others.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from mne_labram.benchmark.seizure_windows import record_of, window_metrics, window_scores, window_store
 from mne_labram.benchmark.seizures import SeizureRow
-from mne_labram.seizure.calibration import Calibration, CalibrationWarning, calibrate
+from mne_labram.seizure.calibration import Calibration, calibration_and_problem
 from mne_labram.seizure.simulation import add_seizure
 from mne_labram.seizure.store import SeizureStore
 from mne_labram.signal.events import EventParameters, events_from_scores
@@ -82,10 +81,9 @@ def out_of_fold(detectors: Sequence[Any], store: SeizureStore, folds: np.ndarray
 def _calibrated(
     scores: Sequence[np.ndarray], store: SeizureStore, parameters: EventParameters, target: float | None
 ) -> Calibration:
-    with warnings.catch_warnings():
-        # That two hours are too little to choose a threshold by is said on the card.
-        warnings.simplefilter("ignore", CalibrationWarning)
-        return calibrate(list(scores), store.tables, parameters=parameters, target_fp_per_day=target)
+    # That two hours are too little to choose a threshold by is said on the card.
+    calibration, _ = calibration_and_problem(scores, store.tables, parameters=parameters, target_fp_per_day=target)
+    return calibration
 
 
 def nested_parameters(

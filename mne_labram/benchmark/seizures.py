@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from mne_labram.benchmark.seizure_baselines import (
 )
 from mne_labram.benchmark.seizure_tangent import TangentSpace
 from mne_labram.benchmark.seizure_windows import fold_folder, preictal_of, record_of, window_table
-from mne_labram.seizure.calibration import CalibrationWarning, calibrate
+from mne_labram.seizure.calibration import calibration_and_problem
 from mne_labram.seizure.chbmit import read_excerpts
 from mne_labram.seizure.store import SeizureStore
 from mne_labram.signal.contract import SignalContract
@@ -251,10 +250,10 @@ def _rules(
     if known is not None:
         return EventParameters(**known["parameters"])
     scores = [detector.probabilities(train, file) for file in range(len(train))]
-    with warnings.catch_warnings():
-        # That an hour is too little to choose a threshold by is known, and true for all detectors alike.
-        warnings.simplefilter("ignore", CalibrationWarning)
-        chosen = calibrate(scores, train.tables, parameters=parameters, target_fp_per_day=target_fp_per_day)
+    # That an hour is too little to choose a threshold by is known, and true for all detectors alike.
+    chosen, _ = calibration_and_problem(
+        scores, train.tables, parameters=parameters, target_fp_per_day=target_fp_per_day
+    )
     return chosen.parameters
 
 

@@ -227,6 +227,23 @@ def calibrate(
     Hits and false alarms are pooled over recordings and counted by SzCORE's rules. Rates are in analysed time, so that
     seconds which were not analysed do not make a detector look quiet.
     """
+    calibration, problem = calibration_and_problem(
+        probabilities, tables, parameters=parameters, target_fp_per_day=target_fp_per_day, thresholds=thresholds
+    )
+    if problem is not None:
+        warnings.warn(problem, CalibrationWarning, stacklevel=2)
+    return calibration
+
+
+def calibration_and_problem(
+    probabilities: Sequence[np.ndarray],
+    tables: Sequence[EventTable],
+    *,
+    parameters: EventParameters | Sequence[EventParameters] | None = None,
+    target_fp_per_day: float | None = None,
+    thresholds: Sequence[float] | None = None,
+) -> tuple[Calibration, str | None]:
+    """Do what :func:`calibrate` does, and return what it would warn of: catching warnings is not for threads."""
     candidates = checked_choice(parameters, target_fp_per_day)
     _check(probabilities, tables)
     recordings = ManyRecordings(probabilities, tables)
@@ -242,22 +259,18 @@ def calibrate(
         some = default_thresholds(recordings.smoothed(candidate.smoothing)) if thresholds is None else thresholds
         points = _operating_points(recordings, candidate, some)
         if target_fp_per_day is None:
-            chosen = _best_f1(points)
+            chosen, problem = _best_f1(points), None
             merit = (chosen["f1"], -chosen["fp_per_day"])
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CalibrationWarning)  # once, below, for the one that is taken
-                threshold = threshold_for(points, target_fp_per_day)
+            threshold, problem = threshold_and_problem(points, target_fp_per_day)
             chosen = next(point for point in points if point["threshold"] == threshold)
             # One whose scores go up to 1 may have no threshold that is quiet enough, whatever it finds.
             excess = max(0.0, chosen["fp_per_day"] - target_fp_per_day)
             merit = (-excess, chosen["sensitivity"] or 0.0, -chosen["fp_per_day"])
         if best is None or merit > best:
-            best, out = merit, (candidate, points, chosen)
-    candidate, points, chosen = out
-    if target_fp_per_day is not None:
-        threshold_for(points, target_fp_per_day)
-    return Calibration(
+            best, out = merit, (candidate, points, chosen, problem)
+    candidate, points, chosen, problem = out
+    calibration = Calibration(
         with_threshold(candidate, chosen["threshold"]),
         points,
         None if target_fp_per_day is None else float(target_fp_per_day),
@@ -265,6 +278,7 @@ def calibrate(
         recordings.n_true,
         len(probabilities),
     )
+    return calibration, problem
 
 
 def threshold_for(
@@ -312,6 +326,18 @@ def threshold_for(
     """
     if errors not in ("warn", "raise"):
         raise ValueError(f"errors must be 'warn' or 'raise', got {errors!r}.")
+    threshold, problem = threshold_and_problem(operating_points, target_fp_per_day, hours)
+    if problem is not None:
+        if errors == "raise":
+            raise ValueError(problem)
+        warnings.warn(problem, CalibrationWarning, stacklevel=2)
+    return threshold
+
+
+def threshold_and_problem(
+    operating_points: Sequence[Mapping[str, Any]], target_fp_per_day: float, hours: float | None = None
+) -> tuple[float, str | None]:
+    """Do what :func:`threshold_for` does, and return what it would warn of."""
     _check_target(target_fp_per_day)
     points = sorted(operating_points, key=lambda point: -point["threshold"])
     if not points:
@@ -338,11 +364,7 @@ def threshold_for(
             f"{fp_per_day_bound(0, hours):.3g} a day (95 %); whether {out:.3g} keeps to {target_fp_per_day:g} a day "
             "cannot be told from so little data."
         )
-    if problem is not None:
-        if errors == "raise":
-            raise ValueError(problem)
-        warnings.warn(problem, CalibrationWarning, stacklevel=2)
-    return float(out)
+    return float(out), problem
 
 
 def fp_per_day_bound(n_fp: int, hours: float, confidence: float = 0.95) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mne.utils import logger, verbose
 
-from mne_labram.seizure.calibration import TOLERANCE, Calibration, CalibrationWarning, calibrate, checked_choice
+from mne_labram.seizure.calibration import TOLERANCE, Calibration, calibration_and_problem, checked_choice
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.fold_results import Evaluation, FoldResult, read_result
 from mne_labram.seizure.folds import Fold, persons_of, recording_names, subject_folds, time_series_folds
@@ -294,15 +294,8 @@ def _run_fold(
     own.mkdir(parents=True, exist_ok=True)
     # Not the detector that was made but the one that fit returns: the best weights may live in another object.
     fitted = model_factory().fit(train, store.select(files=strangers) if strangers else None, folder=own, seed=seed)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CalibrationWarning)
-        calibration, calibrated_on = _calibrate(fitted, train, validation, candidates, target_fp_per_day)
-    notes = []
-    for each in caught:
-        if issubclass(each.category, CalibrationWarning):
-            notes.append(str(each.message))
-        else:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    calibration, calibrated_on, problem = _calibrate(fitted, train, validation, candidates, target_fp_per_day)
+    notes = [] if problem is None else [problem]
     if calibrated_on == "training":
         notes.append("The threshold was chosen on training recordings, which it knows.")
     del train, validation
@@ -350,14 +343,22 @@ def _run_fold(
 
 def _calibrate(
     detector: Any, train: Any, validation: Any, candidates: list[EventParameters], target: float | None
-) -> tuple[Calibration, str]:
+) -> tuple[Calibration, str, str | None]:
     """Choose the threshold on validation recordings; without any that can tell, on those of training too."""
-    stores, source = [validation], "validation"
-    if validation is None or (target is None and not any(len(table) for table in validation.tables)):
-        stores, source = [each for each in (train, validation) if each is not None], "training"
-    probabilities = [_probabilities(detector, each, file) for each in stores for file in range(len(each))]
-    tables = [table for each in stores for table in each.tables]
-    return calibrate(probabilities, tables, parameters=candidates, target_fp_per_day=target), source
+
+    def scored(store: Any) -> list[np.ndarray]:
+        return [] if store is None else [_probabilities(detector, store, file) for file in range(len(store))]
+
+    probabilities, tables = scored(validation), [] if validation is None else list(validation.tables)
+    analysed = any(np.isfinite(each).any() for each in probabilities)
+    source = "validation"
+    if not analysed or (target is None and not any(len(table) for table in tables)):
+        source = "training"
+        probabilities, tables = scored(train) + probabilities, list(train.tables) + tables
+    calibration, problem = calibration_and_problem(
+        probabilities, tables, parameters=candidates, target_fp_per_day=target
+    )
+    return calibration, source, problem
 
 
 def _probabilities(detector: Any, store: Any, file: int) -> np.ndarray:
@@ -374,7 +375,7 @@ def _probabilities(detector: Any, store: Any, file: int) -> np.ndarray:
 def _event(event: tuple[int, int, float], table: EventTable) -> SeizureEvent:
     start, stop, confidence = event
     # A last part of a second has a score, and the recording ends within it.
-    start = min(float(start), np.nextafter(table.duration, 0.0))
+    start = min(float(start), math.nextafter(table.duration, 0.0))
     return SeizureEvent(start, stop - start, confidence=float(np.clip(confidence, 0.0, 1.0)))
 
 
@@ -400,7 +401,9 @@ def _settle(folder: Path, settings: dict[str, Any], names: list[str], resume: bo
     fname = folder / "settings.json"
     settings = without_nan(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    if fname.is_file() and resume:
+    # What was refused before it began binds nobody.
+    begun = any(each.is_file() or any(each.iterdir()) for each in folder.glob("fold-*"))
+    if fname.is_file() and resume and begun:
         try:
             before = json.loads(fname.read_text(encoding="utf8"))
         except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -158,7 +157,7 @@ def choose_parameters(
     calibration : mapping | None
         The detector's ``detection``.
     threshold : float | None
-        Probability at which a seizure begins.
+        Probability that a seizure must reach.
     target_fp_per_day : float | None
         False alarms a day that are accepted: the lowest threshold at which there were no more.
     parameters : EventParameters | None
@@ -178,7 +177,7 @@ def choose_parameters(
         which threshold the target needs.
     """
     if threshold is not None and target_fp_per_day is not None:
-        raise ValueError("threshold and target_fp_per_day both say where a seizure begins; pass one of them.")
+        raise ValueError("threshold and target_fp_per_day both set the threshold; pass one of them.")
     if parameters is not None and not isinstance(parameters, EventParameters):
         raise TypeError(f"parameters must be EventParameters, got {type(parameters).__name__}.")
     chosen = parameters or parameters_of(calibration) or EventParameters()
@@ -190,7 +189,7 @@ def choose_parameters(
 def _threshold_for(calibration: Mapping[str, Any] | None, parameters: EventParameters, target: float) -> float:
     """Return the lowest measured threshold with no more false alarms than the target."""
     # What counts false alarms needs the package timescoring, which nothing else here does.
-    from mne_labram.seizure.calibration import threshold_for
+    from mne_labram.seizure.calibration import threshold_and_problem
 
     if not _points(calibration):
         raise ValueError(
@@ -204,9 +203,7 @@ def _threshold_for(calibration: Mapping[str, Any] | None, parameters: EventParam
             "threshold with parameters of your own."
         )
     hours = calibration.get("hours")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        threshold = threshold_for(points, target, hours=hours if _is_number(hours) else None)
-    for each in caught:
-        logger.warning(str(each.message))
+    threshold, problem = threshold_and_problem(points, target, hours if _is_number(hours) else None)
+    if problem is not None:
+        logger.warning(problem)
     return threshold

@@ -187,6 +187,29 @@ def test_the_threshold_comes_from_training_where_nobody_else_has_a_seizure(tmp_p
         assert set(seen["probabilities"][-len(own) :]) == own
 
 
+def test_the_threshold_comes_from_training_where_validation_cannot_be_analysed(tmp_path) -> None:
+    """One recording without a usable second must not end the evaluation of all others."""
+
+    class Blind(OracleDetector):
+        def fit(self, *args, **kwargs):
+            self.__dict__.update(super().fit(*args, **kwargs).__dict__)
+            return self
+
+        def probabilities(self, store, file):
+            scores = super().probabilities(store, file)
+            return np.full_like(scores, np.nan) if store.made[file].subject == "p01" else scores
+
+    evaluation = leave_one_subject_out(clinic(4), Blind, folder=tmp_path, n_validation_subjects=1, seed=1)
+    frame = evaluation.to_frame()
+    blind = [fold.name for fold in evaluation.folds if fold.calibrated_on == "training"]
+    assert blind == [fold.name for fold in evaluation.folds if "p01_0.edf" in fold.validation]
+    assert 0 < len(blind) < 4
+    assert frame.loc["p01", "event_sensitivity"] == 0.0
+    assert np.isnan(frame.loc["p01", "auroc"])
+    assert frame.n_not_analysed["p01"] > 2000
+    assert (frame.event_sensitivity[["p02", "p03"]] == 1.0).all()
+
+
 def test_bad_scores_are_refused(tmp_path) -> None:
     class Short(OracleDetector):
         def fit(self, *args, **kwargs):
@@ -293,7 +316,12 @@ def test_in_threads(tmp_path) -> None:
     store = clinic(4)
     with joblib.parallel_config(backend="threading"):
         several = leave_one_subject_out(store, OracleDetector, folder=tmp_path / "two", n_jobs=2)
+        target = leave_one_subject_out(
+            store, OracleDetector, folder=tmp_path / "target", n_jobs=4, target_fp_per_day=20.0
+        )
     assert several.scores == leave_one_subject_out(store, OracleDetector, folder=tmp_path / "one").scores
+    # What a fold has to say stands in its own result, and in it only.
+    assert [len(fold.notes) for fold in target.folds] == [1] * 4
 
 
 def test_a_patient_over_time(tmp_path) -> None:

@@ -417,14 +417,16 @@ def store_probabilities(
     accumulator = SecondAccumulator(len(recording.unusable), 1)
     bad = np.concatenate([[0], np.cumsum(recording.unusable)])
     runner = ModelRunner(model, names, positions, precision, batch_size, device)
+    step = max(1, round(stride * sfreq))
     with runner.running():
         for first, stop in recording.segments:
             length = min(round(window * sfreq), (stop - first) // patch * patch)
             if not length:
                 continue
-            starts = np.arange(first, stop - length + 1, max(1, round(stride * sfreq)))
-            # One more, so that the end is covered.
-            starts = np.unique(np.append(starts, stop - length))
+            # On one grid in all segments, as in detection: the second of a seam is unusable, so that a grid which began
+            # there would lose its whole first stride. And so that both ends are covered where they can be.
+            starts = np.arange(-(-first // step) * step, stop - length + 1, step)
+            starts = np.unique(np.concatenate([[first, stop - length], starts])).astype(int)
             begins = (starts / sfreq + 1e-9).astype(int)
             ends = ((starts + length - 1) / sfreq + 1e-9).astype(int)
             starts = starts[bad[ends + 1] == bad[begins]]

@@ -12,6 +12,7 @@ import torch
 
 from mne_labram.models import LabramForClassification
 from mne_labram.seizure.augmentation import SeizureAugmentation
+from mne_labram.seizure.detection import detect_seizures
 from mne_labram.seizure.detector import NeuroStormDetector, store_probabilities
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.store import SeizureStore
@@ -60,6 +61,34 @@ def test_unusable_seconds_are_not_scored(store: SeizureStore) -> None:
         small_model().eval(), quiet, 0, window=4.0, stride=1.0, precision="float32", batch_size=5
     )
     np.testing.assert_allclose(other, probabilities, atol=1e-6)
+
+
+def test_the_same_as_detection(tmp_path: Path) -> None:
+    """A threshold that was chosen on a store is used in detection: the seconds and their scores must be the same."""
+    rng = np.random.default_rng(0)
+    channels = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz"]
+    x = 20e-6 * rng.normal(size=(12, 9460))
+    raw = mne.io.RawArray(x, mne.create_info(channels, 200.0, "eeg"), verbose="error")
+    gap = mne.Annotations([20.35], [3.0], ["BAD_acq_skip"])
+    for name, each in (
+        ("whole", raw),
+        ("gap", raw.copy().set_annotations(gap)),
+        ("short", raw.copy().crop(0, 5.4)),
+    ):
+        each.save(tmp_path / f"{name}_raw.fif", verbose="error")
+    model = small_model().eval()
+    with torch.no_grad():
+        model.final_layer.weight.normal_(generator=torch.Generator().manual_seed(0))
+    store = SeizureStore.open(tmp_path, model.contract, unlabelled="background", verbose="error")
+    for file, recording in enumerate(store.recordings):
+        ours = store_probabilities(model, store, file, window=8.0, stride=4.0, precision="float32")
+        found = detect_seizures(
+            recording.path, model, window=8.0, stride=4.0, precision="float32", involvement=False, verbose="error"
+        )
+        assert np.array_equal(np.isfinite(ours), found.analysed)
+        # A store keeps 16 bits.
+        np.testing.assert_allclose(ours, found.probability, atol=0.01)
+        assert np.nanstd(ours) > 0.02
 
 
 def test_channels_of_the_standard_montage(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,9 @@ from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.seizures import loso, score
 
 __all__ = ["app", "run"]
+
+#: Arguments of functions that are options of commands too, as the library's sentences recommend them.
+_ARGUMENT = re.compile(r"\b(assume_unit|channels|device|errors|gaps|line_freq|match|unlabelled)='?(\w+)'?")
 
 app = typer.Typer(
     name="mne-labram",
@@ -43,9 +48,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 
 
 def run() -> None:
-    """Run the command line; errors are one sentence and exit code 2."""
+    """Run the command line; errors are one sentence and exit code 2, warnings are one line."""
     try:
-        sys.exit(app(standalone_mode=False))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = app(standalone_mode=False)
+        sys.exit(code)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.stderr.write(f"mne-labram: {_sentence(error)}\n")
         sys.exit(2)
@@ -61,10 +69,16 @@ def run() -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return the error's text on one line."""
+    """Return the error's text on one line, with options as they are typed."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
-    return " ".join(str(error).split())
+    text = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} {found[2]}", " ".join(str(error).split()))
+    return text.replace("resume=False", "--no-resume")
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    # Where in the package a warning was given is of no use in a shell.
+    sys.stderr.write(f"mne-labram: warning: {_sentence(message)}\n")
 
 
 def _quiet(quiet: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["written_whole"]
+__all__ = ["checked_ending", "written_whole"]
 
 
 @contextmanager
@@ -60,6 +60,35 @@ def written_whole(fname: str | os.PathLike, *, overwrite: bool = False) -> Itera
                 os.fsync(file.fileno())
         for written in (*others, temporary):
             os.replace(written, path.with_name(written.name))
+
+
+def checked_ending(path: Path, what: str, *endings: str) -> Path:
+    """Return a path whose ending says what will be in the file.
+
+    Parameters
+    ----------
+    path : Path
+        Where to write.
+    what : str
+        What will be written, as the subject of a sentence.
+    *endings : str
+        What its name may end in, in small letters; the first is the one to recommend.
+
+    Returns
+    -------
+    path : Path
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it ends in something else.
+    """
+    if path.suffix.lower() not in endings:
+        raise ValueError(
+            f"{what} is written as {endings[0]} and not to {path.name!r}; let the name end in {endings[0]}."
+        )
+    return path
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

@@ -22,7 +22,7 @@ def detect(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Probability at which a seizure begins; the detector's own by default.")
+        float | None, typer.Option(help="Probability that a seizure must reach; the detector's own by default.")
     ] = None,
     target_fp_per_day: Annotated[
         float | None, typer.Option(help="False alarms a day to accept, instead of a threshold.")
@@ -53,11 +53,17 @@ def detect(
     """Find seizures in a recording and write them as SzCORE's table (HED-SCORE TSV)."""
     import mne
 
+    from mne_labram._files import checked_ending
+
     outputs = [output] if report is None else [output, report]
     for path in outputs:
         _check_target(path, recording, overwrite)
     if report is not None and _same_place(output, report):
         raise ValueError(f"{output} cannot be both the table and the page; give the page another name.")
+    # A typing error must not make a table of a recording, nor a page that no browser opens.
+    checked_ending(output, "The table", ".tsv")
+    if report is not None:
+        checked_ending(report, "The page", ".html", ".htm")
     # How torchaudio was made to import is for those who import it.
     mne.set_log_level("error")
     from mne_labram.seizure.detection import detect_seizures

@@ -72,7 +72,7 @@ class SeizureDetection:
 
     @property
     def threshold(self) -> float:
-        """Probability at which a seizure begins."""
+        """Probability that a seizure must reach."""
         return self.parameters.threshold
 
     @property
@@ -238,7 +238,7 @@ class SeizureDetection:
         Parameters
         ----------
         threshold : float | None
-            Probability at which a seizure begins.
+            Probability that a seizure must reach.
         target_fp_per_day : float | None
             False alarms a day that are accepted: the threshold is that of the measured operating point.
         parameters : EventParameters | None
@@ -351,7 +351,7 @@ class SeizureDetection:
         Parameters
         ----------
         fname : path-like
-            Where to; its folder must exist.
+            Where to: ``.html``; its folder must exist.
         overwrite : bool
             Replace an existing file.
         **options : Any
@@ -366,11 +366,13 @@ class SeizureDetection:
         ------
         OSError
             If the file exists already, or cannot be written.
+        ValueError
+            If the name ends in something other than ``.html`` or ``.htm``.
         """
-        from mne_labram._files import written_whole
+        from mne_labram._files import checked_ending, written_whole
         from mne_labram.seizure.report import seizure_report
 
-        path = Path(fname).expanduser()
+        path = checked_ending(Path(fname).expanduser(), "The page", ".html", ".htm")
         with written_whole(path, overwrite=overwrite) as temporary:
             page = seizure_report(self, self.raw, **options)
             html = temporary.with_name(f"{temporary.name}.html")

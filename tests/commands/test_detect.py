@@ -135,10 +135,26 @@ def test_places_that_cannot_be_written_to(recording, checkpoint, tmp_path, capsy
         (recording, ("--overwrite",), "the recording itself"),
         (taken / "x.tsv", (), "is no folder"),
         (tmp_path / "x", ("--report", tmp_path / "x"), "cannot be both"),
+        (tmp_path / "x.edf", (), "let the name end in .tsv"),
+        (tmp_path / "x.tsv", ("--report", tmp_path / "x.pdf"), "let the name end in .html"),
     ):
         assert match in _fail(capsys, monkeypatch, "detect", recording, output, "-m", checkpoint, *options)
     assert taken.read_text() == "mine"
     assert recording.read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["in.edf", "taken.tsv"]
+
+
+def test_sentences_name_options_as_they_are_typed(write_edf, make_eeg, checkpoint, tmp_path, capsys, monkeypatch):
+    """The library recommends arguments of functions; a shell has options."""
+    signals = list(make_eeg(19, 256 * 12, 256))
+    few = write_edf("few.edf", signals=signals[:7], labels=LABELS[:7], sfreq=256)
+    gap = write_edf(
+        "gap.edf", signals=signals, labels=LABELS, sfreq=256, kind="EDF+D", onsets=[*range(6), *range(9, 15)]
+    )
+    for recording, option in ((few, "--channels recording"), (gap, "--gaps split")):
+        text = _fail(capsys, monkeypatch, "detect", recording, tmp_path / "x.tsv", "-m", checkpoint)
+        assert f"pass {option}" in text
+        assert "=" not in text
 
 
 @pytest.mark.parametrize("home", [None, "/proc/nowhere"])

@@ -23,10 +23,12 @@ def score(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the JSON file if it exists.")] = False,
 ) -> None:
     """Score detections by SzCORE's rules: per subject, mean over subjects and pooled."""
+    from mne_labram._files import checked_ending
     from mne_labram.commands.files import check_writable
     from mne_labram.seizure.scoring import score as score_folders
 
     if json is not None:
+        checked_ending(json, "The scores", ".json")
         check_writable(json, overwrite)
     scores = score_folders(reference, hypothesis, errors=errors, masks=masks)
     if json is not None:
@@ -66,6 +68,23 @@ def loso(
     from functools import partial
 
     import mne
+
+    # Now, not after a data set was conformed for hours.
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("folds", folds, 2),
+        ("validation-subjects", validation_subjects, 0),
+        ("max-steps", max_steps, 1),
+        ("target-fp-per-day", target_fp_per_day, 0),
+    ):
+        if value is not None and not value >= least:
+            raise ValueError(f"--{name} must be {least} or more, got {value}.")
+    if jobs == 0:
+        raise ValueError("--jobs must be a number of processes, or -1 for all cores, got 0.")
+    if groups not in ("subject", "recording"):
+        raise ValueError(f"--groups must be 'subject' or 'recording', got {groups!r}.")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; give the folder of the results another name.")
 
     # How torchaudio was made to import is for those who import it.
     mne.set_log_level("error")

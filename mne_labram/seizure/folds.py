@@ -17,6 +17,10 @@ from mne_labram.seizure.lengths import recording_date
 __all__ = ["Fold", "persons_of", "subject_folds", "time_series_folds"]
 
 
+#: Subjects that a sentence lists.
+_N_NAMES = 8
+
+
 @dataclass(frozen=True)
 class Fold:
     """Recordings of one fold, by their number in a store.
@@ -103,6 +107,20 @@ def _known_pairs(names: list[str], sets: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _say_shared_names(store: Any) -> None:
+    """Say that two data sets have a subject of one name, which may be one person."""
+    sets = defaultdict(set)
+    for each in store.conformed.recordings:
+        sets[str(each.subject)].add(str(each.dataset))
+    shared = sorted(name for name, where in sets.items() if len(where) > 1)
+    if shared:
+        more = f", and so are {len(shared) - 1} more" if len(shared) > 1 else ""
+        logger.warning(
+            f"The subject {shared[0]} is in several data sets ({', '.join(sorted(sets[shared[0]]))}){more}; they are "
+            "taken for different persons: pass same_subject if they are one."
+        )
+
+
 def subject_folds(
     store: Any,
     *,
@@ -120,7 +138,7 @@ def subject_folds(
     store : SeizureStore
         The recordings.
     subjects : iterable of str | None
-        Who is tested; the others are trained on in every fold. ``None``: everybody in turn.
+        Who is tested (``"01"`` or ``"sub-01"``); the others are trained on in every fold. ``None``: everybody in turn.
     groups : {"subject", "recording"} | sequence of str
         What is left out at a time. Recordings of one person in training and test say how a detector does on patients it
         knows. A sequence names the group of each recording, for excerpts of one record.
@@ -147,7 +165,11 @@ def subject_folds(
     -----
     Of the groups for validation at least one has seizures if training keeps another one that has.
     """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     persons = persons_of(store, same_subject)
+    if same_subject is None:
+        _say_shared_names(store)
     labels = _groups(store, persons, groups)
     files: dict[str, list[int]] = defaultdict(list)
     for number, label in enumerate(labels):
@@ -212,10 +234,14 @@ def _tested(store: Any, persons: list[str], subjects: Iterable[str] | None) -> l
         raise TypeError("Subjects must be a list of names, got one string.")
     # Who has two names may be asked for by either, and is tested whole.
     other_names = {str(store.subject_of(number)): person for number, person in enumerate(persons)}
-    wanted = {str(each) for each in subjects}
-    missing = sorted(wanted - set(persons) - set(other_names))
+    known = set(persons) | set(other_names)
+    # BIDS names the folder "sub-01" and the subject "01".
+    wanted = {name if name in known else name.removeprefix("sub-") for name in map(str, subjects)}
+    missing = sorted(wanted - known)
     if missing:
-        raise ValueError(f"There is no recording of {', '.join(missing)} in the store.")
+        there = sorted(known)
+        listed = ", ".join(there[:_N_NAMES]) + (f" and {len(there) - _N_NAMES} others" if len(there) > _N_NAMES else "")
+        raise ValueError(f"There is no recording of {', '.join(missing)} in the store; there are those of {listed}.")
     wanted = {other_names.get(each, each) for each in wanted}
     return [number for number, person in enumerate(persons) if person in wanted]
 

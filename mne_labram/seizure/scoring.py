@@ -52,7 +52,8 @@ def score(
     Raises
     ------
     ValueError
-        If there is no reference, a reference cannot be read, or an argument is none of those above.
+        If there is no reference, a reference cannot be read, no detection has the name of a reference, or an argument
+        is none of those above.
     ContractError
         With ``errors="raise"``, if a detection file cannot be scored.
 
@@ -204,7 +205,7 @@ def _pairs(ref_dir: Path, hyp_dir: Path) -> list[tuple[str, str, Path, Path]]:
         if not hyp_dir.is_file():
             raise ValueError(f"{str(ref_dir)!r} is one file and {str(hyp_dir)!r} a folder; give two files or folders.")
         subject = next((part for part in ref_dir.name.split("_") if part.startswith("sub-")), ref_dir.stem)
-        return [(subject, ref_dir.name, ref_dir, hyp_dir)]
+        return [(subject, hyp_dir.name, ref_dir, hyp_dir)]
     if not hyp_dir.is_dir():
         raise ValueError(f"{str(ref_dir)!r} is a folder and {str(hyp_dir)!r} is not; give two files or folders.")
     found = sorted(path for path in ref_dir.glob("sub-*/**/*_events.tsv") if path.is_file())
@@ -214,6 +215,11 @@ def _pairs(ref_dir: Path, hyp_dir: Path) -> list[tuple[str, str, Path, Path]]:
             "the subjects."
         )
     names = [path.relative_to(ref_dir) for path in found]
+    if not any((hyp_dir / name).is_file() for name in names):
+        raise ValueError(
+            f"None of the {len(found)} references has detections in {str(hyp_dir)!r}; they are looked for under the "
+            f"same names, like {names[0].as_posix()}."
+        )
     return [(name.parts[0], name.as_posix(), path, hyp_dir / name) for name, path in zip(names, found, strict=True)]
 
 

@@ -72,6 +72,39 @@ def test_score(tmp_path, capsys, monkeypatch) -> None:
     assert (tmp_path / "out.json").read_bytes() == before
 
 
+@pytest.mark.filterwarnings("default")
+def test_score_of_two_files(tmp_path, capsys, monkeypatch) -> None:
+    for name, onset in (("ref", 100), ("found", 110)):
+        write_szcore_tsv(_table(onset), tmp_path / f"{name}.tsv")
+    (tmp_path / "old.tsv").write_text((tmp_path / "found.tsv").read_text().replace("\tsz\t", "\tsz-foc\t"))
+    (tmp_path / "bad.tsv").write_text("junk")
+    # It is the detections that cannot be read, and they have a name of their own.
+    message = _fail(capsys, monkeypatch, "score", tmp_path / "ref.tsv", tmp_path / "bad.tsv", "--errors", "raise")
+    assert "The detections bad.tsv cannot be read" in message
+    assert "ref.tsv" not in message
+    before = (tmp_path / "ref.tsv").read_bytes()
+    options = ("--json", tmp_path / "ref.tsv", "--overwrite")
+    assert "end in .json" in _fail(capsys, monkeypatch, "score", tmp_path / "ref.tsv", tmp_path / "found.tsv", *options)
+    assert (tmp_path / "ref.tsv").read_bytes() == before
+    # A warning is one line that says nothing of where in the package it comes from.
+    monkeypatch.setattr(sys, "argv", ["mne-labram", "score", str(tmp_path / "ref.tsv"), str(tmp_path / "old.tsv")])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert not stop.value.code
+    printed = capsys.readouterr()
+    assert "pooled" in printed.out
+    assert printed.err == (
+        "mne-labram: warning: old.tsv, line 2: 'sz-foc' is none of SzCORE's event types; it was read as sz_foc.\n"
+    )
+
+
+def test_score_of_the_wrong_folder(tmp_path, capsys, monkeypatch) -> None:
+    ref = _tables(tmp_path / "ref", {"01": _table(100), "02": _table()})
+    message = _fail(capsys, monkeypatch, "score", ref, tmp_path)
+    assert "None of the 2 references has detections" in message
+    assert "sub-01/eeg/sub-01_task-szMonitoring_run-00_events.tsv" in message
+
+
 @pytest.fixture
 def data_set(tmp_path) -> Path:
     """Write a BIDS data set in SzCORE's layout: three subjects of 40 s, each with a seizure of 8 s."""
@@ -112,4 +145,34 @@ def test_loso(data_set, tmp_path, capsys, monkeypatch) -> None:
     assert (tmp_path / "out" / "fold-00.json").read_bytes() == before
     message = _fail(capsys, monkeypatch, "loso", *options, "--subjects", "00,02", "--seed", 1)
     assert "seed: 0 there, 1 here" in message
+    again = _run("loso", *options, "--subjects", "sub-00,sub-02")
+    assert "2 of 2 fold(s) are finished already" in again
     assert "no recording of 17" in _fail(capsys, monkeypatch, "loso", *options, "--subjects", "17")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "match"),
+    [
+        ("--jobs", 0, "--jobs must be"),
+        ("--seed", -1, "--seed must be 0 or more"),
+        ("--folds", 1, "--folds must be 2 or more"),
+        ("--validation-subjects", -1, "--validation-subjects must be 0 or more"),
+        ("--max-steps", 0, "--max-steps must be 1 or more"),
+        ("--target-fp-per-day", "nan", "--target-fp-per-day must be 0 or more"),
+        ("--groups", "person", "--groups must be"),
+    ],
+)
+def test_loso_is_refused_before_work_starts(data_set, tmp_path, capsys, monkeypatch, option, value, match) -> None:
+    message = _fail(capsys, monkeypatch, "loso", data_set, "--out", tmp_path / "out", option, value)
+    assert match in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_loso_does_not_bind_the_folder(data_set, tmp_path, capsys, monkeypatch) -> None:
+    """Settings that no fold was begun with are no settings of folds."""
+    options = ("loso", data_set, "--out", tmp_path / "out", "--max-steps", 1, "--subjects", "00")
+    message = _fail(capsys, monkeypatch, *options, "--device", "cuda:99")
+    assert "device must be 'cpu', 'cuda' or None" in message
+    assert (tmp_path / "out" / "settings.json").is_file()
+    assert "1 subject(s), 1 recording(s)" in _run(*options, "--device", "cpu")

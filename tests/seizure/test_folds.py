@@ -101,12 +101,19 @@ def test_chb21_is_never_trained_on_to_test_chb01() -> None:
         assert (fold.name, fold.test) == ("chb01", (0, 3))
 
 
-def test_two_data_sets_with_one_name() -> None:
+def test_two_data_sets_with_one_name(capsys) -> None:
     store = StubStore([Recording("S001", "a.edf", dataset="one"), Recording("S001", "a.edf", dataset="two")])
     assert persons_of(store) == ["one/S001", "two/S001"]
     assert recording_names(store) == ["one/S001/a.edf", "two/S001/a.edf"]
     store.made.append(store.made[0])
     assert len(set(recording_names(store))) == 3
+    # Whether they are one person only the user knows.
+    store.made[:] = [*store.made[:2], Recording("S002", "b.edf", onsets=(5.0,), dataset="one")]
+    assert len(subject_folds(store, subjects=["one/S001"])) == 1
+    assert "S001 is in several data sets (one, two); they are" in " ".join(capsys.readouterr().out.split())
+    (fold,) = subject_folds(store, subjects=["one/S001"], same_subject={"two/S001": "one/S001"})
+    assert fold.test == (0, 1)
+    assert "several data sets" not in capsys.readouterr().out
 
 
 def test_some_subjects_recordings_or_groups() -> None:
@@ -125,7 +132,7 @@ def test_some_subjects_recordings_or_groups() -> None:
         subject_folds(store, groups="day")
     with pytest.raises(TypeError, match="one string"):
         subject_folds(store, subjects="p01")
-    with pytest.raises(ValueError, match="no recording of p77"):
+    with pytest.raises(ValueError, match="no recording of p77 in the store; there are those of p"):
         subject_folds(store, subjects=["p77"])
     with pytest.raises(ValueError, match="n_folds"):
         subject_folds(store, n_folds=5)

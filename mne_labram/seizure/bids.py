@@ -102,6 +102,10 @@ def _recording(bids_path: BIDSPath | str | os.PathLike[str]) -> Path:
         raise TypeError(f"A mne_bids.BIDSPath or a path is needed, got {type(bids_path).__name__}.")
     if not path.exists():
         raise FileNotFoundError(f"There is no recording {str(path)!r}.")
+    if path.suffix.lower() in (".tsv", ".json") or (path.is_dir() and not path.suffix):
+        raise ValueError(
+            f"{path.name} is no recording; pass the path of one (..._eeg.edf), or a BIDSPath."
+        )
     # A relative path within the data set does not say where that begins.
     path = path.resolve()
     try:

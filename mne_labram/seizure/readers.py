@@ -42,7 +42,7 @@ _SEIZURE = re.compile(r"sz[_-][\w-]+", re.IGNORECASE)
 #: MNE keeps the times of annotations in microseconds.
 _DECIMALS = 6
 #: A number, or "p=0.93", behind the name of a seizure counts it or says how sure it is.
-_COMPANION = re.compile(r"[\s,;:#(\[]{1,3}(?:p ?= ?)?[0-9]{0,9}(?:\.[0-9]{1,9})?[)\]]?$", re.IGNORECASE)
+_COMPANION = re.compile(r"[\s,;:#(\[]{1,3}(p ?= ?)?([0-9]{0,9}(?:\.[0-9]{1,9})?)[)\]]?$", re.IGNORECASE)
 
 
 def read_events_tsv(fname: str | os.PathLike[str], *, duration: float | None = None) -> EventTable:
@@ -183,7 +183,7 @@ def find_events(path: str | os.PathLike[str], *, duration: float | None = None) 
         # Onsets count by the recorder's clock, which leaves the data behind at a gap.
         annotations = [] if header.discontinuous else read_edf_annotations(header)
         type_of = _type_of(None)
-        found = [(onset, lasting, _named(text, type_of)) for onset, lasting, text in annotations]
+        found = [(onset, lasting, *_named(text, type_of)) for onset, lasting, text in annotations]
         events = _inside(path.name, (each for each in found if each[2] is not None), length())
         if events:
             return EventTable(events, length())
@@ -228,21 +228,23 @@ def events_from_annotations(raw: BaseRaw, descriptions: Mapping[str, str] | Iter
     -----
     A description is compared whole, but for a number or ``p=0.93`` behind it (``Seizure 2``): ``pre-seizure``, ``no
     seizure`` or ``seizure end`` are none. Confidence and channels are taken from ``extras`` where they are
-    (:func:`mne_labram.read_raw_szcore_bids`). Annotations without duration are left out with a warning. MNE misplaces
-    the annotations of EDF+D files with gaps.
+    (:func:`mne_labram.read_raw_szcore_bids`), a confidence else from ``p=0.93``. Annotations without
+    duration are left out with a warning. MNE misplaces the annotations of EDF+D files with gaps.
     """
     if not isinstance(raw, BaseRaw):
         raise TypeError(f"Annotations are read from an mne.io.Raw, got {type(raw).__name__}.")
     type_of = _type_of(descriptions)
     found = []
     for each in raw.annotations:
-        event_type = _named(str(each["description"]), type_of)
+        event_type, confidence = _named(str(each["description"]), type_of)
         if event_type is not None:
             extras = each.get("extras") or {}
             # With or without a measurement date, the onsets of a Raw's annotations hold first_time.
-            onset = round(float(each["onset"]) - raw.first_time, _DECIMALS)
+            onset = round(float(each["onset"]) - float(raw.first_time), _DECIMALS)
             channels = _channels(extras.get("channels")) or tuple(each.get("ch_names") or ())
-            found.append((onset, float(each["duration"]), event_type, _confidence(extras.get("confidence")), channels))
+            # EDF keeps nothing of an annotation but its description.
+            confidence = confidence if extras.get("confidence") is None else _confidence(extras["confidence"])
+            found.append((onset, float(each["duration"]), event_type, confidence, channels))
     duration = len(raw.times) / raw.info["sfreq"]
     events = _inside("The recording", found, duration)
     date = raw.info["meas_date"]
@@ -267,8 +269,12 @@ def _type_of(descriptions: Mapping[str, str] | Iterable[str] | None) -> Callable
     return lambda text: types.get(text.strip().casefold())
 
 
-def _named(text: str, type_of: Callable[[str], str | None]) -> str | None:
-    return type_of(text) or type_of(_COMPANION.sub("", text))
+def _named(text: str, type_of: Callable[[str], str | None]) -> tuple[str | None, float | None]:
+    """Return the type that a description names, and the confidence that stands behind it as "p=0.93"."""
+    event_type, companion = type_of(text), _COMPANION.search(text)
+    if event_type is not None or companion is None:
+        return event_type, None
+    return type_of(text[: companion.start()]), _confidence(companion[2]) if companion[1] else None
 
 
 def _inside(name: str, found: Iterable[tuple], duration: float) -> tuple[SeizureEvent, ...]:

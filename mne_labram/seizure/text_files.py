@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import re
@@ -50,6 +51,8 @@ def read_lines(fname: str | os.PathLike[str]) -> tuple[str, list[str]]:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path.name} is larger than {MAX_BYTES // 10**6} MB, which no file of labels is.")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path.name} is UTF-16 text, as spreadsheets write it; save the file as UTF-8.")
     if b"\x00" in content:
         line = content[: content.index(b"\x00")].count(b"\n") + 1
         raise ValueError(f"{path.name}, line {line}: there is a NUL byte; this is not a text file, or it is damaged.")

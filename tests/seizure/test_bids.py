@@ -106,6 +106,9 @@ def test_wrong_paths(tree, tmp_path: Path) -> None:
         read_raw_szcore_bids(mne_bids.BIDSPath(subject="99", task="x", root=path.parents[3]))
     with pytest.raises(TypeError, match="BIDSPath or a path"):
         read_raw_szcore_bids(7)
+    for wrong in (path.parents[3], path.with_name(path.name.replace("_eeg.edf", "_events.tsv"))):
+        with pytest.raises(ValueError, match="is no recording; pass the path of one"):
+            read_raw_szcore_bids(wrong)
     other = tmp_path / "recording.edf"
     shutil.copy(path, other)
     with pytest.raises(ValueError, match=r"recording\.edf is no recording named by BIDS"):

@@ -232,6 +232,27 @@ def test_own_descriptions() -> None:
         events_from_annotations("x.edf")
 
 
+@pytest.mark.parametrize(
+    ("description", "confidence"),
+    [
+        ("seizure p=0.93", 0.93),
+        ("sz_foc (p = .5)", 0.5),
+        ("seizure p=1.00", 1.0),
+        ("seizure 2", None),
+        ("sz p=7", None),
+    ],
+)
+def test_confidence_in_the_description(tmp_path: Path, description: str, confidence: float | None) -> None:
+    """EDF keeps nothing else of an annotation."""
+    raw = _marked(description)
+    assert events_from_annotations(raw).events[0].confidence == confidence
+    raw.export(tmp_path / "x.edf", verbose="error")
+    for table in (events_from_annotations(mne.io.read_raw(tmp_path / "x.edf")), find_events(tmp_path / "x.edf")):
+        assert [event.confidence for event in table.events] == [confidence]
+    own = _marked(description, extras=[{"confidence": 0.25}])
+    assert events_from_annotations(own).events[0].confidence == 0.25
+
+
 def test_extras_and_channels_are_kept() -> None:
     raw = _marked("sz", "sz", extras=[{"confidence": 0.5, "channels": "Fp1, Fp2"}, {"confidence": "n/a"}])
     first, second = events_from_annotations(raw).events

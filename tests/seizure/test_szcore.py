@@ -154,6 +154,11 @@ def test_junk_is_refused_in_one_sentence(write, kind: str) -> None:
     _is_one_sentence(str(caught.value))
 
 
+def test_what_spreadsheets_call_unicode_is_named(write) -> None:
+    with pytest.raises(ValueError, match="UTF-16 text, as spreadsheets write it; save the file as UTF-8"):
+        read_szcore_tsv(write(content=JUNK["UTF-16"]))
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(tmp_path_factory, content: bytes) -> None:
     fname = tmp_path_factory.getbasetemp() / "any.tsv"

@@ -64,7 +64,7 @@ def detect_seizures(
         False alarms a day that are accepted. The threshold is the lowest at which there were no more on the
         recordings that the detector was calibrated on; on others there may be more.
     threshold : float | None
-        Probability at which a seizure begins. ``None``, and no target either: the detector's own.
+        Probability that a seizure must reach. ``None``, and no target either: the detector's own.
     parameters : EventParameters | None
         Smoothing, release, merging and shortest duration. ``None``: the detector's own.
     window : float | None
@@ -112,8 +112,8 @@ def detect_seizures(
 
     Notes
     -----
-    Windows that overlap are averaged to one probability per second; these are smoothed; a seizure begins where the
-    threshold is reached and ends below the release level; seizures close together are merged and short ones dropped
+    Windows that overlap are averaged to one probability per second; these are smoothed; a seizure is a stretch at or
+    above the release level that reaches the threshold; seizures close together are merged and short ones dropped
     (:class:`~mne_labram.signal.events.EventParameters`). Seconds that only windows with an unusable second cover are
     not analysed, which is not the same as no seizure. For research; not a medical device.
     """

@@ -131,7 +131,7 @@ def seizure_report(
         model_section(detection.model_name, detection.card, _settings(detection, overview), veil), "Model and threshold"
     )
     add(f"{notice(RESEARCH_USE)}<p>{_versions()}</p>", "About this page")
-    logger.info(f"The page shows {len(overview.events)} events, {len(shown)} of them with their EEG.")
+    logger.info(f"The page shows {len(overview.events)} event(s), {len(shown)} with their EEG.")
     return page
 
 
@@ -334,7 +334,11 @@ def _event_title(overview: Overview, k: int) -> str:
 def _settings(detection: SeizureDetection, overview: Overview) -> str:
     parameters = overview.scores.parameters
     rows = [
-        ("Threshold", f"{parameters.threshold:.3g}; an event ends below {parameters.release_level:.3g}"),
+        (
+            "Threshold",
+            f"{parameters.threshold:.3g} must be reached; an event goes on, to both sides, down to "
+            f"{parameters.release_level:.3g}",
+        ),
         ("Smoothing", f"{parameters.smoothing:g} s"),
         ("Merged", f"events less than {parameters.merge_gap:g} s apart"),
         ("Dropped", f"events shorter than {parameters.min_duration:g} s"),

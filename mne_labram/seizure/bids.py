@@ -103,9 +103,7 @@ def _recording(bids_path: BIDSPath | str | os.PathLike[str]) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"There is no recording {str(path)!r}.")
     if path.suffix.lower() in (".tsv", ".json") or (path.is_dir() and not path.suffix):
-        raise ValueError(
-            f"{path.name} is no recording; pass the path of one (..._eeg.edf), or a BIDSPath."
-        )
+        raise ValueError(f"{path.name} is no recording; pass the path of one (..._eeg.edf), or a BIDSPath.")
     # A relative path within the data set does not say where that begins.
     path = path.resolve()
     try:

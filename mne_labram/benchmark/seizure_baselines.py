@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mne_labram.benchmark.seizure_windows import covered_seconds
 from mne_labram.seizure.double_banana import double_banana
 from mne_labram.signal.conformed_store import ConformedStore
 from mne_labram.signal.contract import SignalContract
@@ -261,10 +262,7 @@ class WindowDetector:
         starts, length = self._starts(store, file)
         begins = starts / self.contract.sfreq
         ends = begins + length / self.contract.sfreq
-        covered = np.zeros(len(starts))
-        for first, stop in store.tables[file].intervals:
-            covered += np.maximum(0.0, np.minimum(stop, ends) - np.maximum(first, begins))
-        return covered > 0.5 * (ends - begins)
+        return covered_seconds(store.tables[file], begins, ends) > 0.5 * (ends - begins)
 
 
 class LineLength(WindowDetector):

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mne_labram.seizure.events import EventTable, SeizureEvent
+from mne_labram.seizure.scoring import union
 from mne_labram.seizure.store import SeizureStore
 
 __all__ = [
     "UNIT",
+    "covered_seconds",
     "fold_folder",
     "preictal_of",
     "record_of",
@@ -67,6 +70,28 @@ def preictal_of(store: SeizureStore, file: int) -> list[int] | None:
     return [other for other, path in enumerate(paths) if path.stem == wanted]
 
 
+def covered_seconds(table: EventTable, begins: ArrayLike, ends: ArrayLike) -> np.ndarray:
+    """Count the seconds of windows that lie within seizures.
+
+    Parameters
+    ----------
+    table : EventTable
+        The seizures; where they overlap, once.
+    begins, ends : array-like, shape (n_windows,)
+        Of the windows, in seconds.
+
+    Returns
+    -------
+    seconds : ndarray, shape (n_windows,)
+        From 0 to the length of the window.
+    """
+    begins, ends = np.asarray(begins, dtype=float), np.asarray(ends, dtype=float)
+    covered = np.zeros(begins.shape)
+    for first, stop in union(table.intervals):
+        covered += np.maximum(0.0, np.minimum(stop, ends) - np.maximum(first, begins))
+    return covered
+
+
 def window_store(
     store: SeizureStore, *, window: float = 4.0, stride: float = 1.0, unit_rms: bool = False
 ) -> SeizureStore:
@@ -99,9 +124,7 @@ def window_store(
         own = store.recordings[file]
         seconds = table.n_times / contract.sfreq
         begins = start / contract.sfreq
-        covered = sum(
-            max(0.0, min(stop, begins + seconds) - max(first, begins)) for first, stop in store.tables[file].intervals
-        )
+        covered = float(covered_seconds(store.tables[file], begins, begins + seconds))
         recordings.append(
             replace(
                 own,

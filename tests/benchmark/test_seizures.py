@@ -20,7 +20,14 @@ from mne_labram.benchmark.seizure_baselines import (
     as_double_banana,
 )
 from mne_labram.benchmark.seizure_tangent import TangentSpace, riemannian_mean
-from mne_labram.benchmark.seizure_windows import UNIT, preictal_of, record_of, window_store, window_table
+from mne_labram.benchmark.seizure_windows import (
+    UNIT,
+    covered_seconds,
+    preictal_of,
+    record_of,
+    window_store,
+    window_table,
+)
 from mne_labram.benchmark.seizures import SeizureRow, baselines, benchmark_seizures, open_benchmark, seizure_table
 from mne_labram.seizure.events import EventTable, SeizureEvent
 from mne_labram.seizure.simulation import add_seizure, draw_pattern
@@ -225,6 +232,23 @@ def test_windows_are_recordings(store: SeizureStore) -> None:
         assert np.sqrt(np.mean(x.astype(float) ** 2)) == pytest.approx(UNIT, rel=1e-4)
         original = windows.conformed.read(row, 0, 400)
         assert np.corrcoef(x.ravel(), original.ravel())[0, 1] == pytest.approx(1.0)
+
+
+def test_seizures_that_overlap_cover_a_window_once(store: SeizureStore) -> None:
+    """Two readers of one seizure do not make it twice as long."""
+    table = EventTable((SeizureEvent(90.0, 1.5), SeizureEvent(90.0, 1.0), SeizureEvent(95.0, 5.0)), 140.0)
+    assert covered_seconds(table, [88.0, 91.0, 97.0, 120.0], [92.0, 95.5, 101.0, 124.0]).tolist() == [
+        1.5,
+        1.0,
+        3.0,
+        0.0,
+    ]
+    some = store.select(files=[0])
+    some.tables[0] = table
+    windows = window_store(some, window=4.0, stride=4.0)
+    assert [number for number, each in enumerate(windows.tables) if len(each)] == [24]
+    labels = LineLength(stride=4.0)._labels(some, 0)
+    assert np.flatnonzero(labels).tolist() == [24]
 
 
 def test_windows_of_a_record_are_scored_by_the_others(store: SeizureStore) -> None:

@@ -17,7 +17,7 @@ from scipy.special import gammaincinv
 from mne_labram.seizure.event_counts import ManyRecordings
 from mne_labram.seizure.events import EventTable
 from mne_labram.seizure.operating_points import with_threshold
-from mne_labram.seizure.scores import Counts, write_json
+from mne_labram.seizure.scores import Counts, WrittenAsJson
 from mne_labram.signal.events import EventParameters
 
 __all__ = ["Calibration", "CalibrationWarning", "calibrate", "default_thresholds", "fp_per_day_bound", "threshold_for"]
@@ -33,7 +33,7 @@ class CalibrationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(WrittenAsJson):
     """How scores become events, and what to expect of it.
 
     Parameters
@@ -113,28 +113,6 @@ class Calibration:
             return cls(**{**values, "parameters": parameters})
         except (TypeError, KeyError) as error:
             raise ValueError(f"This is not a calibration of mne_labram: {error}.") from error
-
-    def to_json(self, fname: str | os.PathLike, *, overwrite: bool = False) -> Path:
-        """Write it; the file appears whole or not at all.
-
-        Parameters
-        ----------
-        fname : path-like
-            The file.
-        overwrite : bool
-            Replace an existing file.
-
-        Returns
-        -------
-        fname : Path
-            The file.
-
-        Raises
-        ------
-        OSError
-            If the file exists and ``overwrite`` is false, or its folder does not.
-        """
-        return write_json(self.to_dict(), fname, overwrite=overwrite)
 
     @classmethod
     def from_json(cls, fname: str | os.PathLike) -> Calibration:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mne_labram.seizure.calibration import Calibration
-from mne_labram.seizure.scores import METRICS, Scores, SubjectScores, merged, write_json
+from mne_labram.seizure.scores import METRICS, Scores, SubjectScores, WrittenAsJson, merged
 
 __all__ = ["Evaluation", "FoldResult"]
 
@@ -105,7 +104,7 @@ class FoldResult:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(WrittenAsJson):
     """All folds; ``print`` shows them and the scores over subjects.
 
     Parameters
@@ -170,28 +169,6 @@ class Evaluation:
         """
         rows = {fold.name: self._row(fold) for fold in self.folds}
         return {"settings": self.settings, "folds": rows, "scores": self.scores.to_dict()}
-
-    def to_json(self, fname: str | os.PathLike, *, overwrite: bool = False) -> Path:
-        """Write :meth:`to_dict`; the file appears whole or not at all.
-
-        Parameters
-        ----------
-        fname : path-like
-            The file.
-        overwrite : bool
-            Replace an existing file.
-
-        Returns
-        -------
-        fname : Path
-            The file.
-
-        Raises
-        ------
-        OSError
-            If the file exists and ``overwrite`` is false, or its folder does not.
-        """
-        return write_json(self.to_dict(), fname, overwrite=overwrite)
 
     def __str__(self) -> str:
         width = max([len("fold"), *(len(fold.name) for fold in self.folds)])

@@ -131,8 +131,38 @@ class SubjectScores:
         return cls(**{**values, "event": Counts(**values["event"]), "sample": Counts(**values["sample"])})
 
 
+class WrittenAsJson:
+    """What has ``to_dict`` goes into a file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        raise NotImplementedError
+
+    def to_json(self, fname: str | os.PathLike, *, overwrite: bool = False) -> Path:
+        """Write :meth:`to_dict`; the file appears whole or not at all.
+
+        Parameters
+        ----------
+        fname : path-like
+            The file.
+        overwrite : bool
+            Replace an existing file.
+
+        Returns
+        -------
+        fname : Path
+            The file.
+
+        Raises
+        ------
+        OSError
+            If the file exists and ``overwrite`` is false, or its folder does not.
+        """
+        return write_json(self.to_dict(), fname, overwrite=overwrite)
+
+
 @dataclass(frozen=True)
-class Scores:
+class Scores(WrittenAsJson):
     """Scores of a data set; ``print`` shows them as a table.
 
     Parameters
@@ -284,28 +314,6 @@ class Scores:
         }
         out["problems"] = list(self.problems)
         return without_nan(out)
-
-    def to_json(self, fname: str | os.PathLike, *, overwrite: bool = False) -> Path:
-        """Write :meth:`to_dict`; the file appears whole or not at all.
-
-        Parameters
-        ----------
-        fname : path-like
-            The file.
-        overwrite : bool
-            Replace an existing file.
-
-        Returns
-        -------
-        fname : Path
-            The file.
-
-        Raises
-        ------
-        OSError
-            If the file exists and ``overwrite`` is false, or its folder does not.
-        """
-        return write_json(self.to_dict(), fname, overwrite=overwrite)
 
     def __str__(self) -> str:
         width = max([len("subject"), *(len(each.subject) for each in self.subjects)])

@@ -451,6 +451,22 @@ def _file_name(name: str) -> str:
 def _name_of(factory: Any) -> str:
     """Name a function or class, and the arguments that were bound to it."""
     if isinstance(factory, functools.partial):
-        bound = [repr(each) for each in factory.args] + [f"{key}={value!r}" for key, value in factory.keywords.items()]
-        return f"{_name_of(factory.func)}({', '.join(re.sub(r' at 0x[0-9a-f]+', '', each) for each in bound)})"
+        bound = [_shown(each) for each in factory.args] + [
+            f"{key}={_shown(each)}" for key, each in factory.keywords.items()
+        ]
+        return f"{_name_of(factory.func)}({', '.join(bound)})"
     return getattr(factory, "__qualname__", type(factory).__qualname__)
+
+
+def _shown(value: Any) -> str:
+    """Write an argument so that two that differ are written differently, and one is the same in every process."""
+    if not isinstance(value, type) and callable(getattr(value, "state_dict", None)):
+        # Two models of one architecture look alike.
+        digest = hashlib.sha256()
+        for name, each in value.state_dict().items():
+            digest.update(f"{name}: ".encode())
+            digest.update(
+                each.detach().cpu().double().numpy().tobytes() if hasattr(each, "detach") else repr(each).encode()
+            )
+        return f"{type(value).__qualname__} of weights {digest.hexdigest()[:16]}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import gc
 import json
 import weakref
@@ -19,7 +21,7 @@ from mne_labram.seizure.store import SeizureStore
 from mne_labram.signal.events import EventParameters
 from mne_labram.training import trainer
 from mne_labram.weights import load_checkpoint
-from tests.seizure.rhythms import open_rhythms, small_detector
+from tests.seizure.rhythms import open_rhythms, small_detector, small_model
 
 SHORT = {"max_steps": 4, "warmup_steps": 1, "lr": 5e-3}
 RULE = EventParameters(smoothing=3.0, min_duration=3.0)
@@ -93,6 +95,24 @@ def test_the_best_weights_are_tested_and_not_the_last(
     assert any(not torch.equal(value, last.state_dict()[name]) for name, value in best.state_dict().items())
     for state in used:
         assert all(torch.equal(value, state[name]) for name, value in best.state_dict().items())
+
+
+def test_finished_folds_of_other_weights_are_not_taken_for_these(store: SeizureStore, tmp_path: Path) -> None:
+    """Two encoders of one architecture look alike, and a fold of one is none of the other."""
+    first, second = small_model(), small_model()
+    with torch.no_grad():
+        second.encoder.cls_token.add_(0.1)
+    options = {"lengths": (4.0,), "window": 4.0, "augmentation": None, "settings": SHORT}
+
+    def evaluate(model: NeuroStorm) -> Any:
+        factory = functools.partial(NeuroStormDetector, model, **options)
+        return leave_one_subject_out(store, factory, folder=tmp_path, parameters=RULE, subjects=["s0"])
+
+    done = evaluate(first)
+    assert evaluate(copy.deepcopy(first)).folds == done.folds
+    assert len(done.settings["detector"]) < 300
+    with pytest.raises(ValueError, match="made with other settings .detector"):
+        evaluate(second)
 
 
 def test_a_power_cut_within_a_training(store: SeizureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -203,8 +204,8 @@ class NeuroStormDetector:
         Raises
         ------
         ValueError
-            If the recordings were made for another contract, a subject is on both sides, or there is nothing to learn:
-            no seizure, neither recorded nor simulated.
+            If the recordings were made for another contract, a subject is on both sides, there is nothing to learn (no
+            seizure, neither recorded nor simulated), or the folder holds a training on other recordings or labels.
         """
         self._check(train)
         if validation is not None and (both := sorted(set(train.subjects) & set(validation.subjects))):
@@ -247,6 +248,8 @@ class NeuroStormDetector:
             validation=held_out,
             resume=(folder / "checkpoints").is_dir(),
             device=self.device,
+            # Windows are known by their places only: those of somebody else, or with other labels, may look the same.
+            config={"recordings": _digest(train), "validation": None if validation is None else _digest(validation)},
         )
         best, final = folder / "best.safetensors", folder / "final.safetensors"
         # Where the time was up within the first epoch, nothing was validated.
@@ -365,6 +368,15 @@ class NeuroStormDetector:
             precision=self.precision,
             device=self.device,
         )
+
+
+def _digest(store: SeizureStore) -> str:
+    """Return a number for recordings and their seizures."""
+    rows = [
+        (store.subject_of(file), recording.path.name, [(e.onset, e.duration, e.event_type) for e in table.events])
+        for file, (recording, table) in enumerate(zip(store.recordings, store.tables, strict=True))
+    ]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def store_probabilities(

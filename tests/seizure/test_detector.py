@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -220,6 +221,21 @@ def test_what_was_measured_of_other_weights_is_forgotten(store: SeizureStore) ->
     begun.augmentation = None
     assert begun.fit(store.select(subjects=["s0"])).model_.detection is None
     assert calibrated.detection["hours"] == 3.0
+
+
+def test_a_training_on_other_labels_or_people_is_not_gone_on_with(store: SeizureStore, tmp_path: Path) -> None:
+    """Their windows lie at the same places, and the weights that are there were made for something else."""
+    settings = {"max_steps": 2, "warmup_steps": 1}
+    train = store.select(subjects=["s0"])
+    small_detector(settings=settings).fit(train, folder=tmp_path)
+    small_detector(settings=settings).fit(store.select(subjects=["s0"]), folder=tmp_path)
+    corrected = store.select(subjects=["s0"])
+    corrected.tables = [EventTable(tuple(replace(e, onset=9.0) for e in table.events), 40.0) for table in train.tables]
+    for other in (corrected, store.select(subjects=["s1"])):
+        with pytest.raises(ValueError, match="of another training.*recordings"):
+            small_detector(settings=settings).fit(other, folder=tmp_path)
+    with pytest.raises(ValueError, match="of another training.*validation"):
+        small_detector(settings=settings).fit(train, store.select(subjects=["s2"]), folder=tmp_path)
 
 
 def test_a_training_without_time_for_an_epoch(store: SeizureStore, tmp_path: Path) -> None:

@@ -436,7 +436,7 @@ def _settle(folder: Path, settings: dict[str, Any], names: list[str], resume: bo
 def _digest(store: Any) -> str:
     """Return a number for the recordings and what is known of them."""
     rows = [
-        [name, table.duration, table.intervals]
+        [name, table.duration, [[event.onset, event.duration, event.event_type] for event in table.events]]
         for name, table in zip(recording_names(store), store.tables, strict=True)
     ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

@@ -147,6 +147,20 @@ def test_other_settings_are_refused(tmp_path, options, words) -> None:
         leave_one_subject_out(clinic(4), OracleDetector, folder=tmp_path)
 
 
+def test_folds_of_other_types_of_seizures_are_refused(tmp_path) -> None:
+    """A detector that tells types apart learns something else from them."""
+
+    class Typed(Recording):
+        @property
+        def table(self) -> EventTable:
+            return EventTable(tuple(SeizureEvent(onset, 40.0, "sz_foc") for onset in self.onsets), self.duration)
+
+    leave_one_subject_out(clinic(3), OracleDetector, folder=tmp_path)
+    typed = StubStore([Typed(each.subject, each.name, each.duration, each.onsets) for each in clinic(3).made])
+    with pytest.raises(ValueError, match="recordings and their seizures"):
+        leave_one_subject_out(typed, OracleDetector, folder=tmp_path)
+
+
 def test_what_is_remembered_of_a_factory(tmp_path) -> None:
     factory = functools.partial(OracleDetector, 0.1, false_alarms=0.0)
     evaluation = leave_one_subject_out(clinic(3), factory, folder=tmp_path)

@@ -111,7 +111,7 @@ def add_artefact(
     sfreq: float,
     rng: np.random.Generator,
     *,
-    snr_db: float | tuple[float, float] = (-3.0, 20.0),
+    snr_db: float | Sequence[float] = (-3.0, 20.0),
     kind: str | None = None,
     average_reference: bool | None = None,
 ) -> np.ndarray:
@@ -127,7 +127,7 @@ def add_artefact(
         Samples per second.
     rng : numpy.random.Generator
         Where everything is drawn from.
-    snr_db : float | tuple of float
+    snr_db : float | sequence of float
         Power of the artefact, in the channel where it is largest, over the background's median power over channels,
         in decibels; two numbers are the range that it is drawn from.
     kind : str | None
@@ -151,7 +151,7 @@ def add_artefact(
     montage = montage_of(channels)
     if x.ndim != 2 or len(x) != len(montage.derivation):
         raise ValueError(f"x must have one row for each of the {len(montage.derivation)} channels, got {x.shape}.")
-    ratio = rng.uniform(*snr_db) if isinstance(snr_db, tuple) else snr_db
+    ratio = rng.uniform(*snr_db) if np.ndim(snr_db) else snr_db
     if average_reference is None:
         average_reference = has_average_reference(x, montage)
     signal = simulate_artefact(channels, x.shape[1], sfreq, rng, kind=kind, average_reference=average_reference)

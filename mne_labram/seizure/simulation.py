@@ -114,7 +114,7 @@ def add_seizure(
     sfreq: float,
     rng: np.random.Generator,
     *,
-    snr_db: float | tuple[float, float] = (-3.0, 12.0),
+    snr_db: float | Sequence[float] = (-3.0, 12.0),
     muscle: float = 0.3,
     average_reference: bool | None = None,
     pattern: SeizurePattern | None = None,
@@ -134,7 +134,7 @@ def add_seizure(
         Samples per second.
     rng : numpy.random.Generator
         For what is not given.
-    snr_db : float | tuple of float
+    snr_db : float | sequence of float
         Power of the seizure, in the channels that take part, over the background's median power over channels, in
         decibels; two numbers are the range that it is drawn from. Measured on this window's seizure samples.
     muscle : float
@@ -163,7 +163,7 @@ def add_seizure(
     montage = montage_of(channels)
     if x.ndim != 2 or len(x) != len(montage.derivation):
         raise ValueError(f"x must have one row for each of the {len(montage.derivation)} channels, got {x.shape}.")
-    ratio = rng.uniform(*snr_db) if isinstance(snr_db, tuple) else snr_db
+    ratio = rng.uniform(*snr_db) if np.ndim(snr_db) else snr_db
     n_times = x.shape[1]
     _check(n_times, sfreq)
     pattern, onset = _settle(rng, n_times / sfreq, pattern, onset, duration, min_overlap)

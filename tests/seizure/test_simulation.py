@@ -269,8 +269,9 @@ def test_everything_follows_from_the_generator(kind: str | None) -> None:
     assert draw_pattern(_rng(3), kind=kind) == draw_pattern(_rng(3), kind=kind)
     assert draw_pattern(_rng(3), kind=kind) != draw_pattern(_rng(4), kind=kind)
     x = _rng(1).normal(size=(19, 1000)).astype(np.float32)
-    first, second = (add_seizure(x, ELECTRODES, SFREQ, _rng(5))[0] for _ in range(2))
-    assert_array_equal(first, second)
+    for ratio in (3.0, (0.0, 3.0), [0.0, 3.0]):
+        first, second = (add_seizure(x, ELECTRODES, SFREQ, _rng(5), snr_db=ratio)[0] for _ in range(2))
+        assert_array_equal(first, second)
 
 
 def test_all_kinds_are_drawn() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,12 @@ def check_writable(fname: Path, overwrite: bool, *, annotations: bool = False, a
         raise ValueError(f"Arrays are written as .npz and not to {fname.name!r}; let the name end in .npz.")
     if not fname.parent.is_dir():
         raise ValueError(f"The folder {fname.parent} does not exist; make it first.")
+    if fname.is_dir():
+        raise IsADirectoryError(f"{fname} is a folder; give the name of a file.")
     if fname.exists() and not overwrite:
         raise ValueError(f"{fname} exists; pass --overwrite to replace it.")
+    if not os.access(fname.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"The folder {fname.parent} cannot be written to; choose another one for {fname.name}.")
 
 
 def write_annotations(annotated: BaseRaw, scores: EventScores, fname: Path, *, overwrite: bool = False) -> None:

@@ -17,7 +17,7 @@ from mne_labram.commands.seizures import loso, score
 __all__ = ["app", "run"]
 
 #: Arguments of functions that are options of commands too, as the library's sentences recommend them.
-_ARGUMENT = re.compile(r"\b(assume_unit|channels|device|errors|gaps|line_freq|match|unlabelled)='?(\w+)'?")
+_ARGUMENT = re.compile(r"\b(assume_unit|channels|device|errors|gaps|groups|match|unlabelled)='(\w+)'")
 
 app = typer.Typer(
     name="mne-labram",

@@ -176,7 +176,10 @@ def subject_folds(
         files[label].append(number)
     tested = sorted({labels[number] for number in _tested(store, persons, subjects)})
     if len(files) < 2:
-        raise ValueError("There is one subject (or group); leaving it out leaves nobody to train on.")
+        raise ValueError(
+            "There is one subject (or group), without whom there is nobody to train on; pass groups='recording' to leave "
+            "out one recording at a time."
+        )
     if n_folds is None:
         parts = [[name] for name in tested]
     else:
@@ -191,7 +194,10 @@ def subject_folds(
         rng = np.random.default_rng([seed, 1, number])
         name = part[0] if n_folds is None else f"part-{number + 1}-of-{n_folds}"
         if not any(has_seizure[each] for each in others):
-            raise ValueError(f"Without {', '.join(part)} there is no seizure left to train on.")
+            raise ValueError(
+                f"Without {', '.join(part)} there is no seizure left to train on; test others only (subjects), or pass "
+                "groups='recording'."
+            )
         chosen = _validation(others, has_seizure, n_validation, rng)
         folds.append(
             Fold(

@@ -119,6 +119,8 @@ class SeizureStore:
         recordings = RecordingStore(source, subject_of=subject_of, errors=errors)
         known: dict[Path, EventTable | None] = {}
         kept, skipped = [], list(recordings.skipped)
+        damaged: list[str] = []
+        unknown: list[str] = []
         for i, recording in enumerate(recordings.recordings):
             path = recording.path
             try:
@@ -127,14 +129,21 @@ class SeizureStore:
                 if errors == "raise":
                     raise
                 skipped.append((str(path), str(error)))
+                damaged.append(str(error))
+                logger.warning(f"Skipped {path.name}: {error}")
                 continue
             if known[path] is None and unlabelled != "background":
                 sentence = "Nothing is known about its seizures: no file of labels lies beside it."
                 if unlabelled == "raise":
                     raise ValueError(f"{path}: {sentence[0].lower()}{sentence[1:]}")
                 skipped.append((str(path), sentence))
+                unknown.append(path.name)
                 continue
             kept.append(i)
+        if not kept and damaged:
+            raise ValueError(f"No recording has labels that can be understood: {damaged[0]}")
+        if unknown and kept:
+            logger.info(f"No labels lie beside {len(unknown)} recording(s), {unknown[0]} the first; left out.")
         if not kept:
             raise ValueError(
                 f"None of the {len(recordings.recordings)} recordings has labels; put them beside the recordings, or "

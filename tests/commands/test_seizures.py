@@ -100,9 +100,15 @@ def test_score_of_two_files(tmp_path, capsys, monkeypatch) -> None:
 
 def test_score_of_the_wrong_folder(tmp_path, capsys, monkeypatch) -> None:
     ref = _tables(tmp_path / "ref", {"01": _table(100), "02": _table()})
+    assert "is a folder; give the name" in _fail(capsys, monkeypatch, "score", ref, ref, "--json", _folder(tmp_path))
     message = _fail(capsys, monkeypatch, "score", ref, tmp_path)
     assert "None of the 2 references has detections" in message
     assert "sub-01/eeg/sub-01_task-szMonitoring_run-00_events.tsv" in message
+
+
+def _folder(parent: Path) -> Path:
+    (parent / "made.json").mkdir()
+    return parent / "made.json"
 
 
 @pytest.fixture
@@ -167,6 +173,18 @@ def test_loso_is_refused_before_work_starts(data_set, tmp_path, capsys, monkeypa
     assert match in message
     assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_loso_names_labels_that_make_no_sense(data_set, tmp_path, capsys, monkeypatch) -> None:
+    options = ("loso", data_set, "--out", tmp_path / "out", "--max-steps", 1, "--device", "cpu", "--subjects", "02")
+    tables = sorted(data_set.rglob("*_events.tsv"))
+    tables[0].write_text(tables[0].read_text().replace("20\t8", "-20\t8"))
+    text = _run(*options)
+    assert f"Skipped sub-00_ses-01_task-szMonitoring_run-00_eeg.edf: {tables[0].name}, line 2: the onset '-20'" in text
+    for table in tables:
+        table.write_bytes(bytes(71_000))
+    message = _fail(capsys, monkeypatch, *options, "--no-resume")
+    assert f"No recording has labels that can be understood: {tables[0].name}, line 1: there is a NUL byte" in message
 
 
 def test_a_refused_loso_does_not_bind_the_folder(data_set, tmp_path, capsys, monkeypatch) -> None:

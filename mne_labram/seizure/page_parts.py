@@ -255,7 +255,10 @@ def not_analysed_section(overview: Overview, veil: Callable[[Any], str]) -> str:
     )
     report = overview.scores.report
     if report is not None and report.reasons:
-        reasons = "; ".join(f"{veil(reason)} ({length_text(n)})" for reason, n in report.reasons.items())
+        # "s at a seam" is written to stand behind a number.
+        reasons = "; ".join(
+            f"{veil(reason.removeprefix('s '))} ({length_text(n)})" for reason, n in report.reasons.items()
+        )
         text += f" Why: {reasons}."
     longest = sorted(stretches, key=lambda each: each[0] - each[1])[:_MAX_STRETCHES]
     days = _Days(overview.clock)

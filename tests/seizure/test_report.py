@@ -86,7 +86,7 @@ def test_the_page_says_what_a_reader_needs(make_raw, tmp_path):
         "referential",
     )
     report = ConformReport(
-        montage="referential", channel_map=channel_map, reasons={"clipped": 8}, warnings=["Look out."]
+        montage="referential", channel_map=channel_map, reasons={"s clipped": 8}, warnings=["Look out."]
     )
     involved = [Involvement(12, 22, ("F7", "T3"), (1.0, 0.9))]
     detection = detection_of(
@@ -107,6 +107,7 @@ def test_the_page_says_what_a_reader_needs(make_raw, tmp_path):
         "T3 &rarr; <b>T7</b> (other name)",
         "flat or missing throughout",
         "Look out.",
+        "Why: clipped (8 s).",
         "experimental",
         "ab" * 32,
         "CHB-MIT, chb01",

@@ -22,23 +22,25 @@ from mne_labram.seizure.scoring import score_tables
 mne.set_log_level("warning")
 raw = simulate_recording(600.0)
 truth = events_from_annotations(raw)
-raw.set_annotations(None)
+_ = raw.set_annotations(None)
 
 # %%
 # One call. The threshold is that of the weights; what was measured at it, and on how little, goes with it.
 found = mne_labram.detect_seizures(raw)
 print(found)
 print(found.to_frame())
-print(found.operating_point, found.measured_on)
+point, seen = found.operating_point, found.measured_on
+print(f"{point['fp_per_day']:.1f} false alarms a day and {point['sensitivity']:.0%} of {seen['n_seizures']} seizures")
+print(f"on {seen['hours']:.1f} h of recordings")
 
 # %%
 # The whole recording: probability of a seizure, the threshold, the events.
-plot_detection(found)
+figure = plot_detection(found)
 
 # %%
 # One of them as it is read in a clinic, thirty seconds in double banana. ``found.report("night.html")`` makes a page of
 # all this, and of what was not analysed.
-plot_event(found, 0)
+figure = plot_event(found, 0)
 
 # %%
 # Another threshold needs no model. Confidence is the mean probability within an event.

@@ -28,7 +28,7 @@ def score(
     from mne_labram.seizure.scoring import score as score_folders
 
     if json is not None:
-        checked_ending(json, "The scores", ".json")
+        checked_ending(json, "The file of scores", ".json")
         check_writable(json, overwrite)
     scores = score_folders(reference, hypothesis, errors=errors, masks=masks)
     if json is not None:

@@ -177,8 +177,8 @@ def subject_folds(
     tested = sorted({labels[number] for number in _tested(store, persons, subjects)})
     if len(files) < 2:
         raise ValueError(
-            "There is one subject (or group), without whom there is nobody to train on; pass groups='recording' to leave "
-            "out one recording at a time."
+            "There is one subject (or group), without whom there is nobody to train on; pass groups='recording' to "
+            "leave out one recording at a time."
         )
     if n_folds is None:
         parts = [[name] for name in tested]

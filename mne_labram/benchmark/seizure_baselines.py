@@ -291,11 +291,13 @@ class LineLengthAgainstBaseline(LineLength):
 
     Parameters
     ----------
-    window, stride, memo
+    window, stride
         See :class:`WindowDetector`.
     baseline_of : callable | None
         ``baseline_of(store, file)`` returns the numbers of recordings that are the baseline, as a whole; or ``None``,
         and the first 60 s of the recording itself are. For excerpts that begin with a seizure.
+    memo : dict | None
+        See :class:`WindowDetector`.
     """
 
     name = "line length against the first 60 s"
@@ -330,12 +332,14 @@ class BandPower(WindowDetector):
 
     Parameters
     ----------
-    window, stride, memo
+    window, stride
         See :class:`WindowDetector`.
     by : {"derivation", "quantile"}
         Take the power of each of the 18 derivations of the double banana, which knows the side that a patient's
         seizures are on, or quantiles over whatever derivations there are, which do not depend on the montage. A
         recording without all 18 is not analysed by derivation.
+    memo : dict | None
+        See :class:`WindowDetector`.
 
     Raises
     ------

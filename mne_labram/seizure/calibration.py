@@ -381,7 +381,7 @@ def default_thresholds(smoothed: np.ndarray) -> np.ndarray:
         since the scores of many detectors crowd at one end.
     """
     finite = smoothed[np.isfinite(smoothed)]
-    steps = np.linspace(0.05, 0.95, 19)
+    steps = np.round(np.linspace(0.05, 0.95, 19), 2)
     if not finite.size:
         return steps
     ranks = np.unique(np.geomspace(1, max(finite.size // 2, 1), _N_THRESHOLDS - steps.size).astype(np.int64))

@@ -124,6 +124,13 @@ def _remedy(amplitude: float) -> str:
     unit = min(distance, key=distance.__getitem__)
     if PLAUSIBLE[0] <= amplitude * UNITS_IN_MICROVOLTS[unit] <= PLAUSIBLE[1]:
         return f"if the numbers are in {unit}, pass assume_unit={unit!r}"
+    # Volts or millivolts in a file that says µV come out of MNE too small by as much; no unit of ours stands for that.
+    for unit, power in (("V", 6), ("mV", 3)):
+        if PLAUSIBLE[0] <= amplitude * 10.0 ** (6 + power) <= PLAUSIBLE[1]:
+            return (
+                f"if the file holds {unit} and says µV, mend the unit in it, or multiply the signal by 1e{power} "
+                f"(raw.load_data().apply_function(lambda x: 1e{power} * x))"
+            )
     return "no unit makes it plausible, so check the calibration in the file"
 
 

@@ -74,3 +74,15 @@ def test_vouched_units_are_taken_but_for_mistakes_of_a_thousand():
     assert "constant" in refusal
     refusal, _ = amplitude_problem(2e7, factor=1e6, vouched=False, hint="the file gives no unit")
     assert "(the file gives no unit); if the numbers are in uV, pass assume_unit='uV'." in refusal
+
+
+@pytest.mark.parametrize(("held", "power"), [("V", 6), ("mV", 3)])
+def test_larger_units_in_a_file_that_says_microvolts(held: str, power: int) -> None:
+    """MNE's numbers are volts then, too small by what no ``assume_unit`` stands for; the factor that is named helps."""
+    numbers = 20e-6 / 10.0**power
+    problem, note = amplitude_problem(1e6 * numbers, factor=1e6, vouched=False, what="x.edf")
+    assert note is None
+    assert f"if the file holds {held} and says µV" in problem
+    assert f"x: 1e{power} * x" in problem
+    repaired = 1e6 * numbers * 10.0**power
+    assert amplitude_problem(repaired, factor=1e6, vouched=False, what="x.edf") == (None, None)

@@ -164,7 +164,7 @@ def measure_folds(
         How scores become events.
     target_fp_per_day : float | None
         Choose the threshold of each fold for so many false alarms a day, on all other folds; ``None``: the threshold
-        in ``parameters``, which must have been settled before anything was measured.
+        in ``parameters``; only one that was settled before anything was measured makes a fair measurement.
     window : float
         Seconds of a window, for the scores of windows.
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["broadcast", "gather_rows", "several_processes", "sum_over_processes"]
+__all__ = ["broadcast", "gather_rows", "rows_before", "several_processes", "sum_over_processes"]
 
 
 def several_processes() -> bool:
@@ -56,12 +56,37 @@ def gather_rows(rows: Tensor) -> Tensor:
     """
     if not several_processes():
         return rows
-    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=rows.device)
-    counts[dist.get_rank()] = len(rows)
-    dist.all_reduce(counts)
-    sizes = counts.tolist()
+    sizes = _row_counts(len(rows), rows.device)
     padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
     padded[: len(rows)] = rows
     gathered = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(gathered, padded)
     return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+
+def rows_before(n_rows: int, device: torch.device) -> tuple[int, int]:
+    """Tell which rows of all processes' batch those of this process are.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of this process.
+    device : torch.device
+        Where they are.
+
+    Returns
+    -------
+    first, n_total : int
+        Rows of the processes before this one, and of all.
+    """
+    if not several_processes():
+        return 0, n_rows
+    sizes = _row_counts(n_rows, device)
+    return sum(sizes[: dist.get_rank()]), sum(sizes)
+
+
+def _row_counts(n_rows: int, device: torch.device) -> list[int]:
+    counts = torch.zeros(dist.get_world_size(), dtype=torch.long, device=device)
+    counts[dist.get_rank()] = n_rows
+    dist.all_reduce(counts)
+    return counts.tolist()

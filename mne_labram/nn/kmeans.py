@@ -1,4 +1,4 @@
-"""Nearest codes and spherical k-means, in bounded memory."""
+"""Nearest codes and k-means, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["code_sums", "nearest_codes", "perplexity", "spherical_kmeans"]
+__all__ = ["code_sums", "kmeans", "nearest_codes", "perplexity"]
 
 # Similarities held in memory at once: 64 MiB of float32.
 _MAX_SIMILARITIES = 2**24
@@ -85,26 +85,33 @@ def perplexity(counts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def spherical_kmeans(
-    vectors: Tensor, n_codes: int, *, n_iterations: int = 10, generator: torch.Generator | None = None
+def kmeans(
+    vectors: Tensor,
+    n_codes: int,
+    *,
+    n_iterations: int = 50,
+    generator: torch.Generator | None = None,
+    spherical: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Cluster directions.
+    """Cluster vectors, or their directions.
 
     Parameters
     ----------
     vectors : Tensor, shape (n, dim)
-        At least ``n_codes`` vectors; their lengths do not matter.
+        At least ``n_codes`` vectors; if spherical, their lengths do not matter.
     n_codes : int
         Number of clusters.
     n_iterations : int
-        Number of assignments; 10 as in the official code (LaBraM, norm_ema_quantizer.py).
+        Number of assignments; 50 in EnCodec (core_vq.py), 10 in LaBraM (norm_ema_quantizer.py).
     generator : torch.Generator | None
         On the CPU; draws the vectors that the centres start at, and those that empty clusters restart at.
+    spherical : bool
+        Cluster directions: the centres have unit length.
 
     Returns
     -------
     centres : Tensor, shape (n_codes, dim)
-        Of unit length.
+        Means of the clusters; if spherical, scaled to unit length.
     counts : Tensor, shape (n_codes,)
         Vectors per cluster in the last assignment.
 
@@ -115,7 +122,8 @@ def spherical_kmeans(
     """
     if len(vectors) < n_codes:
         raise ValueError(f"k-means needs at least {n_codes} vectors for {n_codes} codes, got {len(vectors)}.")
-    vectors = F.normalize(vectors, dim=1)
+    if spherical:
+        vectors = F.normalize(vectors, dim=1)
 
     def draw(n: int) -> Tensor:
         return vectors[torch.randperm(len(vectors), generator=generator, device="cpu")[:n].to(vectors.device)]
@@ -125,5 +133,5 @@ def spherical_kmeans(
         counts, sums = code_sums(vectors, nearest_codes(vectors, centres), n_codes)
         empty = counts == 0
         sums[empty] = draw(int(empty.sum()))
-        centres = F.normalize(sums, dim=1)
+        centres = F.normalize(sums, dim=1) if spherical else sums / counts.clamp_min(1.0).unsqueeze(1)
     return centres, counts

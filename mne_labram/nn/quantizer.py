@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from mne_labram.nn.codebook import Codebook, check_codes, code_usage
 from mne_labram.nn.distributed import broadcast, gather_rows, sum_over_processes
 from mne_labram.nn.full_precision import without_autocast
-from mne_labram.nn.kmeans import code_sums, nearest_codes, perplexity, spherical_kmeans
+from mne_labram.nn.kmeans import code_sums, kmeans, nearest_codes
 
 __all__ = ["Quantized", "VectorQuantizer"]
 
-# k-means sees at least this many latents per code.
-_LATENTS_PER_CODE = 10
 # A code that no latent was nearest to for so many updates counts as dead.
 _DEAD_AFTER = 50
 
@@ -39,7 +37,7 @@ class Quantized(NamedTuple):
     loss: Tensor
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Codebook):
     """Replace latents by the nearest of ``n_codes`` unit vectors.
 
     Parameters
@@ -101,35 +99,21 @@ class VectorQuantizer(nn.Module):
         revive_dead_codes: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
         if n_codes < 2 or dim < 1:
             raise ValueError(f"A codebook needs at least 2 codes of 1 number, got {n_codes} of {dim}.")
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}.")
-        self.n_codes, self.dim = n_codes, dim
+        super().__init__(n_codes, seed=seed)
+        self.dim = dim
         self.decay, self.commitment = decay, commitment
         self.kmeans_iterations, self.warmup_steps = kmeans_iterations, warmup_steps
-        self.revive_dead_codes, self.seed = revive_dead_codes, seed
+        self.revive_dead_codes = revive_dead_codes
         codebook = F.normalize(torch.randn(n_codes, dim, generator=self._generator(0), device="cpu"), dim=1)
         self.register_buffer("codebook", codebook.to(torch.get_default_device()))
         self.register_buffer("cluster_size", torch.zeros(n_codes))
         self.register_buffer("initialized", torch.tensor(not kmeans_init))
         self.register_buffer("steps_unused", torch.zeros(n_codes, dtype=torch.long))
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
-        self._latents: list[Tensor] = []
-
-    def _generator(self, step: int) -> torch.Generator:
-        """Make a generator that depends on the seed and the step only, so that training can be resumed."""
-        return torch.Generator("cpu").manual_seed(self.seed * 1_000_003 + step)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move to a device like any module, but stay in float32: half precision would merge codes."""
-        kept = {name: buffer for name, buffer in self._buffers.items() if buffer.is_floating_point()}
-        super()._apply(fn, recurse)
-        for name, old in kept.items():
-            if self._buffers[name].dtype != old.dtype and not old.is_meta:
-                self._buffers[name] = old.to(self._buffers[name].device)
-        return self
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the vectors of codes.
@@ -151,10 +135,7 @@ class VectorQuantizer(nn.Module):
         ValueError
             If one is not in the codebook.
         """
-        if codes.is_floating_point() or codes.dtype == torch.bool:
-            raise TypeError(f"Codes must be integers, got {codes.dtype}.")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.n_codes:
-            raise ValueError(f"Codes must lie between 0 and {self.n_codes - 1}.")
+        check_codes(codes, self.n_codes)
         return F.embedding(codes.long(), self.codebook)
 
     def forward(self, latents: Tensor) -> Quantized:
@@ -191,20 +172,12 @@ class VectorQuantizer(nn.Module):
         self.n_steps += 1
         if int(self.n_steps) <= self.warmup_steps:
             return False
-        needed = _LATENTS_PER_CODE * self.n_codes
-        self._latents.append(gather_rows(latents).clone())
-        # Old latents come from an encoder that has changed since: keep no more than are needed.
-        while sum(map(len, self._latents[1:])) >= needed:
-            del self._latents[0]
-        if sum(map(len, self._latents)) < needed:
+        collected = self._collect(latents)
+        if collected is None:
             return False
-        centres, counts = spherical_kmeans(
-            torch.cat(self._latents),
-            self.n_codes,
-            n_iterations=self.kmeans_iterations,
-            generator=self._generator(1),
+        centres, counts = kmeans(
+            collected, self.n_codes, n_iterations=self.kmeans_iterations, generator=self._generator(1), spherical=True
         )
-        self._latents = []
         # The same latents gave the same centres everywhere, but for the order in which processors add.
         broadcast(centres, counts)
         self.codebook.copy_(centres)
@@ -240,26 +213,6 @@ class VectorQuantizer(nn.Module):
         broadcast(self.codebook)
         self.steps_unused[dead] = 0
 
-    def training_state(self) -> dict[str, Tensor]:
-        """Return what a resumed training needs beside the state dict: the latents collected for k-means so far.
-
-        Returns
-        -------
-        state : dict of str to Tensor
-            ``"latents.0"``, ``"latents.1"``, ..., in the order in which they came.
-        """
-        return {f"latents.{i}": latents for i, latents in enumerate(self._latents)}
-
-    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`training_state` gave.
-
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-            Of a quantiser of the same size.
-        """
-        self._latents = [state[f"latents.{i}"].to(self.codebook.device).clone() for i in range(len(state))]
-
     def usage(self, codes: Tensor | None = None) -> dict[str, float]:
         """Summarise how much of the codebook is used.
 
@@ -277,13 +230,7 @@ class VectorQuantizer(nn.Module):
             counts = self.cluster_size
         else:
             counts = torch.bincount(codes.flatten().long(), minlength=self.n_codes)
-        n_used = int((counts > 0).sum())
-        return {
-            "n_codes": self.n_codes,
-            "n_used": n_used,
-            "fraction": n_used / self.n_codes,
-            "perplexity": float(perplexity(counts)),
-        }
+        return code_usage(counts)
 
     def reset_usage(self) -> None:
         """Forget which codes were used, as the official training does every epoch."""

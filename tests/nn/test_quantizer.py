@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mne_labram.nn.kmeans import code_sums, nearest_codes, perplexity, spherical_kmeans
+from mne_labram.nn.kmeans import code_sums, kmeans, nearest_codes, perplexity
 from mne_labram.nn.quantizer import VectorQuantizer
 
 
@@ -56,7 +56,7 @@ def test_perplexity() -> None:
 def test_kmeans_finds_separate_directions() -> None:
     centres = F.normalize(_randn(6, 16), dim=1)
     vectors = (centres[torch.arange(600) % 6] + 0.05 * _randn(600, 16, seed=1)) * (1 + torch.rand(600, 1))
-    found, counts = spherical_kmeans(vectors, 6, n_iterations=20, generator=torch.Generator().manual_seed(3))
+    found, counts = kmeans(vectors, 6, n_iterations=20, generator=torch.Generator().manual_seed(3), spherical=True)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(6))
     assert counts.sum() == 600
     # Every direction has a centre within a few degrees; k-means may merge two, but not lose one without trace.
@@ -64,7 +64,7 @@ def test_kmeans_finds_separate_directions() -> None:
     assert float(best.min()) > 0.65
     assert int((best > 0.99).sum()) >= 4
     with pytest.raises(ValueError, match="at least 7 vectors"):
-        spherical_kmeans(vectors[:5], 7)
+        kmeans(vectors[:5], 7)
 
 
 def _official_update(codebook: torch.Tensor, z: torch.Tensor, decay: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mne_labram.benchmark.probe import BANDS
+from mne_labram.codec.quality import Quality
 from mne_labram.signal.conform import plan_conform
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
 from mne_labram.signal.opening import open_recording
@@ -23,7 +23,6 @@ __all__ = [
     "Decoded",
     "RateDistortionRow",
     "bits_saved",
-    "distortion",
     "rate_distortion",
     "read_for_codec",
 ]
@@ -32,8 +31,6 @@ __all__ = [
 CODEC_CONTRACT: SignalContract = replace(LABRAM_CONTRACT, name="codec benchmark", vocabulary=None)
 #: Length in seconds of the windows over which errors are averaged.
 WINDOW = 4.0
-#: What of a sum of squares counts as nothing (shared/reference/eegfoundation_braincodec.md, section 2.7).
-FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,13 @@ class CodecRecording:
     name, subject, dataset : str
         What it is, and whose.
     x : ndarray of float32, shape (n_chans, n_times)
-        Microvolts; a whole number of 4-s windows.
+        Microvolts.
     sfreq : float
         Sampling rate in Hz.
     ch_names : list of str
         Channels.
     usable : ndarray of bool, shape (n_windows,)
-        4-s windows that are scored; all are coded.
+        Whole 4-s windows that are scored; all of the signal is coded.
     """
 
     name: str
@@ -156,12 +153,11 @@ class RateDistortionRow:
     bits : float
         What was measured.
     prd, prdn, r : float
-        Percentage root-mean-square difference, the same without each window's mean, Pearson's correlation: mean over
-        channels and windows, then over subjects.
+        See :mod:`mne_labram.codec.quality`: mean over channels and 4-s windows, then over subjects.
     spread : float
         Standard deviation of the PRD over subjects; NaN for one.
     bands : dict of str to float
-        Percentage root-mean-square difference within bands, over all channels and windows of a subject together.
+        PRDN within bands, of all channels and windows of a subject together, then mean over subjects.
     overhead : float
         How much longer the stream is than the model's information content, in percent; NaN if that is not known.
     n_over : int
@@ -190,8 +186,9 @@ def read_for_codec(
     dataset: str,
     contract: SignalContract = CODEC_CONTRACT,
     ch_names: Sequence[str] | None = None,
+    whole: bool = True,
 ) -> list[CodecRecording]:
-    """Read recordings as a contract asks for them, and cut them to whole windows of 4 s.
+    """Read recordings as a contract asks for them.
 
     Parameters
     ----------
@@ -203,6 +200,8 @@ def read_for_codec(
         How the signal is prepared.
     ch_names : sequence of str | None
         Channels, in this order; those of the first recording by default.
+    whole : bool
+        Leave out what follows the last whole window of 4 s, so that no codec has to do with a shorter one.
 
     Returns
     -------
@@ -227,49 +226,10 @@ def read_for_codec(
         unusable = np.concatenate([block.unusable for block in blocks])
         seconds = int(WINDOW)
         bad = unusable[: n_windows * seconds].reshape(n_windows, seconds).any(axis=1)
-        x = np.ascontiguousarray(x[:, : n_windows * length], dtype=np.float32)
+        x = np.ascontiguousarray(x[:, : n_windows * length] if whole else x, dtype=np.float32)
         subject = path.stem.split("_")[0].split("R")[0]
         found.append(CodecRecording(path.stem, subject, dataset, x, contract.sfreq, names, ~bad))
     return found
-
-
-def distortion(recording: CodecRecording, decoded: np.ndarray) -> dict[str, np.ndarray]:
-    """Compare windows of a recording with what was decoded.
-
-    Parameters
-    ----------
-    recording : CodecRecording
-        The original.
-    decoded : ndarray, shape (n_chans, n_times)
-        Microvolts.
-
-    Returns
-    -------
-    measures : dict of str to ndarray
-        ``"prd"``, ``"prdn"`` (percent) and ``"r"``, each of shape (n_usable, n_chans): 100 times the root of the sum of
-        squared errors over the sum of squares (section 2.7), the same with each window's mean taken away from both,
-        and Pearson's correlation. ``"band_error"`` and ``"band_power"``, of shape (n_bands,): sums over all windows.
-    """
-    length = round(WINDOW * recording.sfreq)
-    x, y = (
-        each.astype(np.float64).reshape(len(each), -1, length).swapaxes(0, 1)[recording.usable]
-        for each in (recording.x, decoded)
-    )
-    measures = {"prd": _prd(x, y)}
-    frequencies = np.fft.rfftfreq(length, 1.0 / recording.sfreq)
-    error, power = (np.abs(np.fft.rfft(each, axis=-1)) ** 2 for each in (x - y, x))
-    inside = [(frequencies >= low) & (frequencies < high) for low, high in BANDS]
-    measures["band_error"] = np.array([error[..., rows].sum() for rows in inside])
-    measures["band_power"] = np.array([power[..., rows].sum() for rows in inside])
-    x, y = (each - each.mean(axis=-1, keepdims=True) for each in (x, y))
-    measures["prdn"] = _prd(x, y)
-    size = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    measures["r"] = (x * y).sum(axis=-1) / np.maximum(size, FLOOR)
-    return measures
-
-
-def _prd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return 100.0 * np.sqrt(((x - y) ** 2).sum(axis=-1) / np.maximum((x**2).sum(axis=-1), FLOOR))
 
 
 def rate_distortion(
@@ -311,20 +271,15 @@ def _row(codec: Codec, recordings: Sequence[CodecRecording], bitrate: float) -> 
     seconds = sum(len(each.x) * each.x.shape[1] / each.sfreq for each in recordings)
     bits = sum(each.bits for each in decoded)
     ideal = [each.ideal_bits for each in decoded]
-    by_subject: dict[str, list[dict[str, np.ndarray]]] = {}
+    qualities: dict[str, Quality] = {}
     for recording, each in zip(recordings, decoded, strict=True):
-        by_subject.setdefault(recording.subject, []).append(distortion(recording, each.x))
-
-    def of_subjects(name: str) -> np.ndarray:
-        return np.array([np.concatenate([each[name].ravel() for each in some]).mean() for some in by_subject.values()])
-
-    prd = of_subjects("prd")
-    bands = np.array(
-        [
-            100 * np.sqrt(sum(each["band_error"] for each in some) / sum(each["band_power"] for each in some))
-            for some in by_subject.values()
-        ]
-    ).mean(axis=0)
+        quality = qualities.setdefault(recording.subject, Quality(recording.sfreq))
+        length = round(WINDOW * recording.sfreq)
+        for window in np.flatnonzero(recording.usable):
+            piece = np.s_[:, window * length : (window + 1) * length]
+            quality.add(recording.x[piece].astype(np.float64), each.x[piece].astype(np.float64))
+    prd = np.array([each.prd for each in qualities.values()])
+    bands = [each.band_errors for each in qualities.values()]
     return RateDistortionRow(
         codec=codec.name,
         dataset=recordings[0].dataset,
@@ -332,12 +287,12 @@ def _row(codec: Codec, recordings: Sequence[CodecRecording], bitrate: float) -> 
         bits=bits / seconds,
         prd=float(prd.mean()),
         spread=float(prd.std()) if len(prd) > 1 else float("nan"),
-        prdn=float(of_subjects("prdn").mean()),
-        r=float(of_subjects("r").mean()),
-        bands={f"{low:g}-{high:g}": float(value) for (low, high), value in zip(BANDS, bands, strict=True)},
+        prdn=float(np.mean([each.prdn for each in qualities.values()])),
+        r=float(np.mean([each.pearson for each in qualities.values()])),
+        bands={name: float(np.mean([each[name] for each in bands])) for name in bands[0]},
         overhead=float("nan") if None in ideal else 100.0 * (bits / sum(ideal) - 1.0),
         n_over=sum(each.n_over for each in decoded),
-        subjects=dict(zip(by_subject, map(float, prd), strict=True)),
+        subjects=dict(zip(qualities, map(float, prd), strict=True)),
     )
 
 

@@ -2,6 +2,7 @@
 # only when it is used.
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
+from .models.braincodec import BrainCodec
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
@@ -22,6 +23,7 @@ from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrain
 
 __all__ = [
     "LABRAM_CONTRACT",
+    "BrainCodec",
     "ContractError",
     "EEGEmbedding",
     "EEGTokenizer",

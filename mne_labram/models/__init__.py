@@ -1,9 +1,17 @@
 """EEG foundation models, registered in Braindecode's tables."""
 
+from mne_labram.models.braincodec import BrainCodec
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from mne_labram.models.neurostorm import NeuroStorm
 from mne_labram.models.registry import register
 
-__all__ = ["LabramForClassification", "LabramForMaskedModeling", "LabramTokenizer", "NeuroStorm", "register"]
+__all__ = [
+    "BrainCodec",
+    "LabramForClassification",
+    "LabramForMaskedModeling",
+    "LabramTokenizer",
+    "NeuroStorm",
+    "register",
+]
 
 register()

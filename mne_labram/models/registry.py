@@ -6,15 +6,22 @@ import warnings
 
 from braindecode.models import util
 
+from mne_labram.models.braincodec import BrainCodec
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from mne_labram.models.neurostorm import NeuroStorm
 
 __all__ = ["MODELS", "NON_CLASSIFICATION_MODELS", "register"]
 
 #: Every model of this package.
-MODELS: tuple[type, ...] = (LabramForClassification, LabramForMaskedModeling, LabramTokenizer, NeuroStorm)
+MODELS: tuple[type, ...] = (
+    LabramForClassification,
+    LabramForMaskedModeling,
+    LabramTokenizer,
+    NeuroStorm,
+    BrainCodec,
+)
 #: Those whose output is not one logit per class.
-NON_CLASSIFICATION_MODELS: tuple[type, ...] = (LabramForMaskedModeling, LabramTokenizer)
+NON_CLASSIFICATION_MODELS: tuple[type, ...] = (LabramForMaskedModeling, LabramTokenizer, BrainCodec)
 
 
 def register() -> None:

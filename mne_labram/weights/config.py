@@ -161,8 +161,14 @@ def _arguments(cls: type[nn.Module], config: Any, label: str, shapes: Mapping[st
         _check_value(value, name, label)
         # Every layer has tensors of its own, so there are at most as many; and building them takes time even where
         # no memory is taken.
-        if isinstance(value, int) and ("layers" in name or "depth" in name) and value > len(shapes):
+        is_depth = "layers" in name or "depth" in name
+        if name == "n_codebooks":
+            is_depth = config.get("codebook_dim") is not None
+        elif name == "ratios" and isinstance(value, list):
+            is_depth, value = True, len(value)
+        if isinstance(value, int) and is_depth and value > len(shapes):
             raise ValueError(f"{label} is not usable: it claims {name}={value} but holds {len(shapes)} tensors.")
+        value = config[name]
         if isinstance(parameters[name].default, type):
             value = _activation(value, name, label)
         elif name == "chs_info" and isinstance(value, list):
@@ -172,6 +178,12 @@ def _arguments(cls: type[nn.Module], config: Any, label: str, shapes: Mapping[st
     codes = [config.get(name) for name in ("n_codes", "code_dim")]
     n_codes, code_dim = (number if isinstance(number, int) else 1 for number in codes)
     n_values = sum(math.prod(shape) for shape in shapes.values())
+    # Of a residual quantiser: several codebooks, of codes as wide as the latents unless they say otherwise.
+    if isinstance(config.get("codebook_size"), int):
+        widths = [config.get(name) for name in ("codebook_dim", "dim")]
+        code_dim = next((number for number in widths if isinstance(number, int)), 1)
+        stages = config.get("n_codebooks")
+        n_codes = config["codebook_size"] * (stages if isinstance(stages, int) else 1)
     if n_codes * code_dim > n_values:
         raise ValueError(f"{label} is not usable: it claims {n_codes} x {code_dim} codes but holds {n_values} values.")
     return arguments

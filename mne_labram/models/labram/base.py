@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from mne_labram.models.inputs import SignalMixin, contract_fields
 from mne_labram.models.labram.channels import ChannelBinding, bind_module, resolve_channels
 from mne_labram.models.labram.sizes import Size
 from mne_labram.models.labram.transformer import LabramTransformer
@@ -23,16 +22,10 @@ __all__ = ["POOLINGS", "SFREQ", "LabramMixin"]
 POOLINGS = ("mean", "cls", "tokens")
 # The rate of all official weights, and of ours.
 SFREQ = LABRAM_CONTRACT.sfreq
-# Peak in microvolts below which a signal cannot be EEG but may be volts.
-_VOLTS_PEAK = 0.01
 
 
-class LabramMixin:
-    """Channels by name, input checks and the signal contract; used beside Braindecode's mixin.
-
-    A plain class: Braindecode's metaclass records the arguments of every ``__init__`` of its own kind that runs, so a
-    base class with one would overwrite what the model was built with.
-    """
+class LabramMixin(SignalMixin):
+    """Channels by name, input checks and the signal contract; used beside Braindecode's mixin."""
 
     encoder: LabramTransformer
     ch_names: list[str]
@@ -68,15 +61,13 @@ class LabramMixin:
         self.patch_size, self.max_patches, self.spatial = patch_size, max_patches, spatial
         self.input_scale = float(input_scale)
         self._check_signal_arguments()
-        self._contract_fields = _contract_fields(contract)
+        self._contract_fields = contract_fields(contract)
         recorded = {"ch_names": list(self.ch_names)}
         if ch_positions is not None:
             recorded["ch_positions"] = np.asarray(ch_positions, dtype=float).tolist()
         if contract is not None:
             recorded["contract"] = dict(self._contract_fields)
         self._record(**recorded)
-        self._warned_of_volts = False
-        self._input_was_checked = False
         return binding
 
     def _check_signal_arguments(self) -> None:
@@ -114,12 +105,6 @@ class LabramMixin:
                 f"got {n_patches} ({n_times} samples); cut it into shorter windows."
             )
         return n_patches
-
-    def _record(self, **values: Any) -> None:
-        """Correct what Braindecode (and its hub mixin, if installed) remember of the arguments of ``__init__``."""
-        for config in (getattr(self, "_braindecode_init_kwargs", None), getattr(self, "_hub_mixin_config", None)):
-            if config is not None:
-                config.update(values)
 
     def _build_encoder(
         self,
@@ -241,11 +226,7 @@ class LabramMixin:
         return new
 
     def _checked(self, x: Tensor) -> Tensor:
-        """Check a batch and return it in the model's number format.
-
-        Values are looked at on the CPU in every batch (0.1 % of the time of a forward pass) and elsewhere in the first
-        one only, because it makes the device wait.
-        """
+        """Check a batch and return it in the model's number format."""
         if x.ndim != 3:
             raise ValueError(f"Input must have the shape (batch, n_chans, n_times), got {tuple(x.shape)}.")
         if x.shape[1] != len(self.ch_names):
@@ -254,29 +235,8 @@ class LabramMixin:
                 "use bind_channels for another montage."
             )
         self._n_patches(x.shape[2])
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta):
-            self._check_values(x)
+        self._look_at(x)
         return x.to(self.encoder.cls_token.dtype)
-
-    def _check_values(self, x: Tensor) -> None:
-        """Refuse NaN; warn once of volts."""
-        if not len(x) or (x.device.type != "cpu" and self._input_was_checked):
-            return
-        self._input_was_checked = True
-        low, high = torch.aminmax(x.detach())
-        peak = float(torch.maximum(-low, high))
-        if not np.isfinite(peak):
-            raise ValueError(
-                "Input holds NaN or infinite values; leave such windows out or fill them, they give no result."
-            )
-        if 0.0 < peak < _VOLTS_PEAK and not self._warned_of_volts:
-            self._warned_of_volts = True
-            warnings.warn(
-                f"The largest value of the input is {peak:.2g} µV: it looks like volts, but "
-                f"{type(self).__name__} takes microvolts; multiply by 1e6.",
-                UserWarning,
-                stacklevel=4,
-            )
 
     def _split_patches(self, x: Tensor) -> Tensor:
         """Cut windows into patches: ``(batch, n_chans, n_times)`` to ``(batch, n_tokens, patch_size)``."""
@@ -385,16 +345,3 @@ class LabramMixin:
             num_heads=num_heads,
             **options,
         )
-
-
-def _contract_fields(contract: SignalContract | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Take the fields of a contract that are not given by the model itself."""
-    if contract is None:
-        return {}
-    given = asdict(contract) if isinstance(contract, SignalContract) else dict(contract)
-    unknown = sorted(set(given) - {field.name for field in fields(SignalContract)})
-    if unknown:
-        raise ValueError(f"Unknown fields in a signal contract: {', '.join(unknown)}.")
-    own = ("name", "l_freq", "h_freq", "notch", "reference", "montages")
-    # Lists, as in JSON, so that what is recorded is what is read back.
-    return {name: list(value) if name == "montages" else value for name, value in given.items() if name in own}

@@ -1,0 +1,1 @@
+"""A codec for recordings: the file format, the coders of its blocks, and what users call."""

@@ -1,0 +1,183 @@
+"""What a coder of blocks is, and which there are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from mne_labram.signal.contract import ContractError
+
+__all__ = ["CODERS", "BlockCoder", "check_weights", "coder_class", "make_coder", "restore_coder"]
+
+#: Where the coders are, by the name that stands in a file. Imported when they are used.
+CODERS: dict[str, str] = {
+    "hybrid": "mne_labram.codec.hybrid:HybridCoder",
+    "neural": "mne_labram.codec.neural:NeuralCoder",
+    "lossless": "mne_labram.codec.lossless:LosslessCoder",
+}
+
+
+@runtime_checkable
+class BlockCoder(Protocol):
+    """Turn one block of a recording into bytes and back.
+
+    Blocks are independent of one another, and so are calls: the same samples give the same bytes, in any process.
+    Coders of ``"lossless"`` take and give integers (int32) in place of microvolts.
+
+    Notes
+    -----
+    A class is made in two ways: ``make(sfreq=..., ch_names=..., block_samples=..., **options)``, a class method, for a
+    recording; and ``Class(**parameters)`` from a file.
+    """
+
+    name: str
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what another process needs to decode: JSON, kept in the file's header.
+
+        A key ``"weights"`` holds ``{"name": ..., "sha256": ...}`` of the weights that are not in the file.
+        """
+        ...
+
+    def encode(self, samples: np.ndarray, *, bits: int | None) -> bytes:
+        """Return the bytes of a block.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n_channels, n_samples)
+            Microvolts, finite, at the recording's own rate.
+        bits : int | None
+            How many may be spent on the whole block; ``None``: as the coder pleases.
+        """
+        ...
+
+    def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
+        """Return the samples of a block, shape (n_channels, n_samples).
+
+        Raises
+        ------
+        ValueError
+            If this cannot be a payload of this coder.
+        """
+        ...
+
+
+def coder_class(name: str) -> Any:
+    """Return a class of coders.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`CODERS`.
+
+    Returns
+    -------
+    coder : type
+        The class.
+
+    Raises
+    ------
+    ContractError
+        If there is none of this name.
+    """
+    if not isinstance(name, str) or name not in CODERS:
+        raise ContractError(f"There is no mode {name!r}; there are {', '.join(map(repr, sorted(CODERS)))}.")
+    module, _, attribute = CODERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make_coder(name: str, *, sfreq: float, ch_names: list[str], block_samples: int, **options: Any) -> BlockCoder:
+    """Make the coder for a recording.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`CODERS`.
+    sfreq : float
+        Sampling rate of the recording in Hz.
+    ch_names : list of str
+        Channels that it will be given.
+    block_samples : int
+        Samples of a block; the last one may have up to half as many more.
+    **options : object
+        What the coder knows besides, such as ``bitrate`` in bit/s/channel.
+
+    Returns
+    -------
+    coder : BlockCoder
+        The coder.
+
+    Raises
+    ------
+    ContractError
+        If there is none of this name, or it cannot take such recordings.
+    """
+    made = coder_class(name)
+    return made.make(sfreq=sfreq, ch_names=list(ch_names), block_samples=block_samples, **options)
+
+
+def restore_coder(name: str, parameters: Mapping[str, Any]) -> BlockCoder:
+    """Make the coder that a file was written with.
+
+    Parameters
+    ----------
+    name : str
+        As it stands in the file.
+    parameters : mapping
+        From :meth:`BlockCoder.parameters`.
+
+    Returns
+    -------
+    coder : BlockCoder
+        The coder.
+
+    Raises
+    ------
+    ContractError
+        If there is none of this name, its weights are not there, or it does not know these parameters.
+    """
+    if not isinstance(name, str) or name not in CODERS:
+        raise ContractError(f"The file needs the coder {name!r}, which is not in this mne_labram; install a newer one.")
+    if parameters.get("weights"):
+        check_weights(parameters["weights"])
+    try:
+        return coder_class(name)(**parameters)
+    except ContractError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ContractError(
+            f"The coder {name!r} of this mne_labram does not take what the file says of it ({error}); install the "
+            "mne_labram that wrote it."
+        ) from error
+
+
+def check_weights(weights: Mapping[str, Any]) -> None:
+    """Make sure that the weights a file needs are those that are installed.
+
+    Parameters
+    ----------
+    weights : mapping
+        ``name`` and ``sha256``.
+
+    Raises
+    ------
+    ContractError
+        If they are absent, or others of the same name.
+    """
+    from mne_labram.weights import list_pretrained, pretrained_card
+
+    name, sha256 = weights.get("name"), weights.get("sha256")
+    if name not in list_pretrained():
+        raise ContractError(
+            f"The file was written with the weights {name!r} (SHA-256 {sha256}), which are not installed; install the "
+            "mne_labram that wrote it."
+        )
+    installed = pretrained_card(name)["sha256"]
+    if installed != sha256:
+        raise ContractError(
+            f"The file was written with the weights {name!r} of SHA-256 {sha256}, and those installed have "
+            f"{installed}; install the mne_labram that wrote it."
+        )

@@ -1,0 +1,152 @@
+"""The digital grid of a channel: sample = offset + step x integer, as the recorder's converter made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Grid", "coarse_grid", "find_grid"]
+
+#: Integers beyond this are no longer what a converter gives, and coders that predict from neighbours need room.
+MAX_INTEGER = 2**28
+#: A sample lies on a grid if it is this near, in steps ...
+_NEAR = 1e-6
+#: ... or as near as the rounding of numbers that went through float32 (two roundings of 2**-24), but then not further
+#: than this, or any float32 would lie on some grid.
+_ROUNDING, _NEAR_ENOUGH = 2.0**-23, 0.02
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A digital grid.
+
+    Attributes
+    ----------
+    offset, step : float
+        In the units of the samples; a sample is ``offset + step * integer``.
+    """
+
+    offset: float
+    step: float
+
+    def digital(self, samples: np.ndarray) -> np.ndarray | None:
+        """Return the integers behind samples.
+
+        Parameters
+        ----------
+        samples : ndarray of float, shape (n_samples,)
+            Finite samples of one channel.
+
+        Returns
+        -------
+        integers : ndarray of int32, shape (n_samples,) | None
+            None if not every sample lies on the grid, within a millionth of a step or the rounding of float32.
+        """
+        integers = self.nearest(samples)
+        if integers is None:
+            return None
+        distance = np.abs(samples - self.physical(integers))
+        near = np.maximum(_NEAR * self.step, np.minimum(_ROUNDING * np.abs(samples), _NEAR_ENOUGH * self.step))
+        return integers if (distance <= near).all() else None
+
+    def nearest(self, samples: np.ndarray) -> np.ndarray | None:
+        """Return the nearest integers, int32; None where they would be too large."""
+        integers = np.rint((samples - self.offset) / self.step)
+        if not (np.abs(integers) <= MAX_INTEGER).all():
+            return None
+        return integers.astype(np.int32)
+
+    def physical(self, integers: np.ndarray) -> np.ndarray:
+        """Return the samples behind integers, float64."""
+        return self.offset + self.step * integers
+
+
+def find_grid(samples: np.ndarray) -> Grid | None:
+    """Find the coarsest grid on which all samples lie.
+
+    Parameters
+    ----------
+    samples : ndarray of float, shape (n_samples,)
+        Finite samples of one channel.
+
+    Returns
+    -------
+    grid : Grid | None
+        None if there is none. A constant channel lies on a grid of any step.
+
+    Notes
+    -----
+    Differences of neighbouring values are whole multiples of the step: their greatest common divisor, by Euclid's
+    algorithm on numbers with rounding errors, is refined by least squares.
+    """
+    values = np.unique(samples)
+    if not len(values):
+        return None
+    if len(values) == 1:
+        return Grid(float(values[0]), abs(float(values[0])) * 1e-3 or 1.0)
+    differences = np.diff(values)
+    largest = np.abs(values).max()
+    smallest_step = max(np.ptp(values) / MAX_INTEGER, _ROUNDING / 64 * largest / MAX_INTEGER)
+    # The smallest ones first: a step is known to a fraction, so that many steps cannot be counted before it is refined.
+    differences.sort()
+    step = differences[0]
+    for _ in range(40):
+        if step < smallest_step:
+            return None
+        within = differences[: max(16, np.searchsorted(differences, 20.5 * step))]
+        counts = np.rint(within / step)
+        rest = np.abs(within - counts * step)
+        off = rest > 0.1 * step
+        if off.any():
+            step = rest[off].min()
+            continue
+        step = (within * counts).sum() / (counts**2).sum()
+        break
+    else:
+        return None
+    counts = np.concatenate([[0.0], np.cumsum(np.rint(np.diff(values) / step))])
+    if counts[-1] > 2 * MAX_INTEGER:
+        return None
+    centred = counts - counts.mean()
+    step = float((values * centred).sum() / (centred**2).sum())
+    offset = float(np.mean(values - step * counts))
+    for grid in _tidied(offset, step, values):
+        if grid.digital(values) is not None:
+            return grid
+    return None
+
+
+def coarse_grid(grid: Grid | None, allowed: float) -> Grid:
+    """Return the coarsest grid on which no sample is further from its own than allowed.
+
+    Parameters
+    ----------
+    grid : Grid | None
+        On which the samples lie: if each may be ``m`` steps off, every ``2 m + 1``-th step is enough.
+    allowed : float
+        What a sample may differ by, above 0.
+
+    Returns
+    -------
+    grid : Grid
+        Of step ``2 * allowed`` where the samples lie on none.
+    """
+    if grid is None:
+        return Grid(0.0, 2 * allowed)
+    steps = int(np.floor(allowed / grid.step * (1 + 1e-6)))
+    return Grid(grid.offset, grid.step * (2 * steps + 1))
+
+
+def _tidied(offset: float, step: float, values: np.ndarray) -> list[Grid]:
+    """Return grids to try: through 0 if that is on it, else with the phase alone, else as it was found."""
+    phase = offset - step * round(offset / step)
+    plain = Grid(0.0, step)
+    integers = np.rint(values / step)
+    if integers.any():
+        # Through 0, the least squares have one number less to find.
+        plain = Grid(0.0, float((values * integers).sum() / (integers**2).sum()))
+    found = [plain, Grid(float(phase), step), Grid(offset, step)]
+    # Recorders have steps of few decimal digits.
+    short = float(f"{plain.step:.6g}")
+    return [Grid(0.0, short), *found]

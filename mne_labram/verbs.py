@@ -133,7 +133,7 @@ def labram_tokenize(
     ----------
     inst : mne.io.Raw | mne.Epochs | mne.Evoked | str | Path
         The recording, in volts as MNE holds it, or a file.
-    model : LabramTokenizer | str | Path
+    model : LabramTokenizer | BrainCodec | str | Path
         The tokenizer, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
     window, stride : float | None
         Window length and step in seconds for Raw; ``None``: the model's window, without overlap.
@@ -161,7 +161,8 @@ def labram_tokenize(
     Returns
     -------
     codes : ndarray of int64, shape (n_windows, n_chans, n_patches)
-        Channels in the order of those kept; -1 for a window that touches an unusable second.
+        Channels in the order of those kept; -1 for a window that touches an unusable second. With a codec, of shape
+        (n_windows, n_chans, n_frames, n_codebooks).
     report : ConformReport
         Only with ``return_report=True``.
 

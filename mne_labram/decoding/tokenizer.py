@@ -16,12 +16,14 @@ class EEGTokenizer(EEGTransformer):
 
     Parameters
     ----------
-    model : LabramTokenizer | str | Path
-        The tokenizer, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
+    model : LabramTokenizer | BrainCodec | str | Path
+        The tokenizer or codec, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
     output : {"codes", "histogram"}
         ``"codes"``: one integer per channel and patch, channel after channel; ``X.reshape(-1, n_chans, n_patches)``
-        gives them back as :func:`mne_labram.labram_tokenize` does. ``"histogram"``: how often each of the ``n_codes``
-        codes occurs in the window (relative frequency), whatever the montage.
+        gives them back as :func:`mne_labram.labram_tokenize` does. A codec has several codebooks, and one integer of
+        each for every frame: ``X.reshape(-1, n_chans, n_frames, n_codebooks)``. ``"histogram"``: how often each of the
+        ``n_codes`` codes occurs in the window (relative frequency), whatever the montage; of a codec, codebook after
+        codebook, so that ``X.reshape(-1, n_codebooks, n_codes)`` adds up to 1 for each.
     channels : {"recording", "model"}
         Every channel of the data that has an embedding, or only those the model was built with.
     ch_names : list of str | None
@@ -105,15 +107,24 @@ class EEGTokenizer(EEGTransformer):
         return self.output == "codes"
 
     def _features(self, out: np.ndarray) -> np.ndarray:
-        flat = out.reshape(len(out), -1)
         if self._by_channel():
-            return flat
-        counts = np.zeros((len(flat), self.module_.n_codes))
-        for row, codes in zip(counts, flat, strict=True):
-            row[:] = np.bincount(codes, minlength=len(row)) / codes.size if codes[0] >= 0 else np.nan
-        return counts
+            return out.reshape(len(out), -1)
+        # One codebook per column: a tokenizer has a single one and no dimension for it.
+        columns = out.reshape(len(out), -1, 1 if out.ndim == 3 else out.shape[3])
+        counts = np.full((len(out), columns.shape[2], self.module_.n_codes), np.nan)
+        for row, codes in zip(counts, columns, strict=True):
+            if codes[0, 0] >= 0:
+                for own, stage in zip(row, codes.T, strict=True):
+                    own[:] = np.bincount(stage, minlength=len(own)) / stage.size
+        return counts.reshape(len(out), -1)
 
     def _names(self, ch_names: list[str], shape: tuple[int, ...]) -> list[str]:
+        codes = range(self.module_.n_codes)
+        if len(shape) == 2:
+            if self._by_channel():
+                return [f"{name}_patch{j}" for name in ch_names for j in range(shape[1])]
+            return [f"code{i}" for i in codes]
+        stages = range(shape[2])
         if self._by_channel():
-            return [f"{name}_patch{j}" for name in ch_names for j in range(shape[1])]
-        return [f"code{i}" for i in range(self.module_.n_codes)]
+            return [f"{name}_frame{j}_codebook{q}" for name in ch_names for j in range(shape[1]) for q in stages]
+        return [f"codebook{q}_code{i}" for q in stages for i in codes]

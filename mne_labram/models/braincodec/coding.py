@@ -18,7 +18,7 @@ from mne_labram.nn.seanet import SEANetDecoder, SEANetEncoder
 from mne_labram.signal.contract import SignalContract
 from mne_labram.signal.interpret import interpret_labels
 
-__all__ = ["BrainCodes", "CodingMixin"]
+__all__ = ["BrainCodes", "CodecPass", "CodingMixin"]
 
 # Rate of a model that is not told any: the one that recordings are brought to elsewhere in this package.
 _SFREQ = 200.0
@@ -45,14 +45,26 @@ class BrainCodes(NamedTuple):
     gains: Tensor | None
 
 
-class _Pass(NamedTuple):
-    """Everything that one pass through the codec computes, in the unit inside the model."""
+class CodecPass(NamedTuple):
+    """Everything that one pass through a codec computes.
+
+    Parameters
+    ----------
+    wanted, given : Tensor, shape (batch, n_chans, n_times)
+        The signal and what is left of it, in the unit inside the model.
+    scale : Tensor, shape (batch, n_chans)
+        Microvolts in that unit.
+    latents : Tensor, shape (batch, n_chans, n_frames, dim)
+        Before quantisation.
+    quantized : ResidualQuantized
+        With one row per channel: ``vectors`` are of shape (batch * n_chans, n_frames, dim).
+    """
 
     wanted: Tensor
+    given: Tensor
     scale: Tensor
     latents: Tensor
     quantized: ResidualQuantized
-    given: Tensor
 
 
 class CodingMixin(SignalMixin):
@@ -236,14 +248,14 @@ class CodingMixin(SignalMixin):
         out = _in_pieces(self._decode_rows, rows, rows.shape[1] * self.stride)
         return out[:, 0, :n_times].unflatten(0, vectors.shape[:2])
 
-    def _run(self, x: Tensor, n_codebooks: int | None = None) -> _Pass:
+    def _run(self, x: Tensor, n_codebooks: int | None = None) -> CodecPass:
         """Encode, quantise and decode checked input."""
         normal, scale = self._normalized(x)
         latents = self._latents(normal)
         # Every channel is a sample of its own to the quantiser: drop-out chooses codebooks for each.
         quantized = self.quantizer(latents.flatten(0, 1), n_codebooks)
         vectors = quantized.vectors.unflatten(0, latents.shape[:2])
-        return _Pass(normal, scale, latents, quantized, self._signal(vectors, x.shape[2]))
+        return CodecPass(normal, self._signal(vectors, x.shape[2]), scale, latents, quantized)
 
     def latents(self, x: Tensor) -> Tensor:
         """Encode a signal without quantising it.

@@ -289,20 +289,20 @@ def convert(
     source: Annotated[Path, typer.Argument(help="An official checkpoint (.pth) or its .safetensors.")],
     output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors).")],
     kind: Annotated[
-        str | None, typer.Option(help="classification, tokenizer or masked; read off the keys by default.")
+        str | None, typer.Option(help="classification, tokenizer, masked or codec; read off the keys by default.")
     ] = None,
     ch_names: Annotated[
-        str | None, typer.Option(help="Channels to bind, separated by commas; the 19 of the 10-20 system by default.")
+        str | None, typer.Option(help="Channels to bind, separated by commas; the 19 of the 10-20 system for LaBraM.")
     ] = None,
     window: Annotated[float, typer.Option(help="Window to bind, in seconds.")] = 4.0,
     num_heads: Annotated[int | None, typer.Option(help="Attention heads, where the file does not tell.")] = None,
     n_outputs: Annotated[int | None, typer.Option(help="Outputs of a fresh head, where the file has none.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert an official LaBraM checkpoint to safetensors; nothing in it is executed."""
+    """Convert an official checkpoint of LaBraM or BrainCodec to safetensors; nothing in it is executed."""
     from mne_labram.weights import convert_official
 
-    options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "n_times": round(200 * window)}
+    options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "window": window}
     if ch_names is not None:
         options["ch_names"] = [name.strip() for name in ch_names.split(",")]
     convert_official(source, output, overwrite=overwrite, **options)

@@ -23,7 +23,10 @@ _CLASS_NAMES = {
     "classification": "LabramForClassification",
     "masked": "LabramForMaskedModeling",
     "tokenizer": "LabramTokenizer",
+    "codec": "BrainCodec",
 }
+# The authors' window in seconds, and their rates in Hz.
+_WINDOW, _SFREQ, _CODEC_SFREQ = 4.0, 200, 512
 
 
 @verbose
@@ -33,31 +36,35 @@ def convert_official(
     *,
     kind: str | None = None,
     ch_names: Sequence[str] | None = None,
-    n_times: int = 800,
+    n_times: int | None = None,
+    window: float | None = None,
     n_outputs: int | None = None,
     num_heads: int | None = None,
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     verbose: bool | str | int | None = None,
 ) -> Path:
-    """Convert an official LaBraM checkpoint into a safetensors checkpoint of this package.
+    """Convert an official checkpoint of LaBraM or BrainCodec into a safetensors checkpoint of this package.
 
     Parameters
     ----------
     in_fname : path-like
-        The authors' file: ``labram-base.pth``, ``vqnsp.pth``, or a checkpoint of their training scripts; nothing in
-        it is executed (see :func:`read_official_checkpoint`).
+        The authors' file: ``labram-base.pth``, ``vqnsp.pth``, or a checkpoint of their training scripts, or of those of
+        BrainCodec, of which none was ever published; nothing in it is executed (see :func:`read_official_checkpoint`).
     out_fname : path-like
         The file to write; its name must end in ``.safetensors``.
-    kind : {"classification", "masked", "tokenizer"} | None
+    kind : {"classification", "masked", "tokenizer", "codec"} | None
         What to make of it; ``None`` decides by the names of the weights. A pre-trained backbone (``"masked"``) can
         also be made ``"classification"``, with a fresh head, to be fine-tuned; its embeddings differ a little from
         those of ``"masked"``, because the CLS token takes another row of the position table in the authors' two
         models.
     ch_names : sequence of str | None
-        Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`. They can be changed when loading.
-    n_times : int
-        Window in samples at 200 Hz.
+        Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`, or none for a codec, which needs none. They
+        can be changed when loading.
+    n_times : int | None
+        Window in samples, at 200 Hz, or for a codec at 512 Hz.
+    window : float | None
+        Window in seconds, where ``n_times`` is not given. ``None``: 4.
     n_outputs : int | None
         Classes of a fresh head; only for ``kind="classification"`` and weights without a head.
     num_heads : int | None
@@ -81,7 +88,7 @@ def convert_official(
     FileExistsError
         If ``out_fname`` exists and ``overwrite`` is false.
     ValueError
-        If the file is damaged, hostile, or no official LaBraM checkpoint, or its weights do not fit the model in every
+        If the file is damaged, hostile, or no official checkpoint, or its weights do not fit the model in every
         name and shape. Nothing is written then.
     """
     if kind is not None and kind not in OFFICIAL_KINDS:
@@ -100,12 +107,19 @@ def convert_official(
         kind = found if kind is None else kind
         if kind != found and (kind, found) != ("classification", "masked"):
             raise ValueError(f"The weights are for kind={found!r} and cannot be made kind={kind!r}.")
-        sizes = official_sizes(state_dict, found, num_heads=num_heads)
-        arguments: dict[str, Any] = {
-            "ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names),
-            "n_times": n_times,
-            "num_heads": sizes["num_heads"],
-        }
+        if kind == "codec":
+            arguments: dict[str, Any] = {}
+            if ch_names is not None:
+                arguments["ch_names"] = list(ch_names)
+            if num_heads is not None:
+                raise ValueError("num_heads is for transformers; a codec has no attention.")
+        else:
+            arguments = {
+                "ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names),
+                "num_heads": official_sizes(state_dict, found, num_heads=num_heads)["num_heads"],
+            }
+        rate = _CODEC_SFREQ if kind == "codec" else _SFREQ
+        arguments["n_times"] = round(rate * (_WINDOW if window is None else window)) if n_times is None else n_times
         if n_outputs is not None:
             if kind != "classification":
                 raise ValueError(f"n_outputs is for kind='classification'; kind={kind!r} has no classes.")
@@ -120,12 +134,6 @@ def convert_official(
         "official_model": info["args"].get("model"),
     }
     path = save_checkpoint(model, target, card={**provenance, **dict(card or {})}, overwrite=overwrite)
-    logger.info(
-        "%s (%s, %d layers of width %d) is now %s.",
-        source.name,
-        kind,
-        sizes["num_layers"],
-        sizes["embed_dim"],
-        path,
-    )
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    logger.info("%s (%s, %d parameters) is now %s.", source.name, kind, n_parameters, path)
     return path

@@ -1,4 +1,4 @@
-"""The authors' own checkpoints: what is in the file, and which of the three models it is for."""
+"""The authors' own checkpoints: what is in the file, and which of our models it is for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mne_labram.weights.pickle_reader import read_torch_file
 __all__ = ["OFFICIAL_KINDS", "official_kind", "official_sizes", "read_official_checkpoint"]
 
 #: What an official file may be for.
-OFFICIAL_KINDS = ("classification", "masked", "tokenizer")
+OFFICIAL_KINDS = ("classification", "masked", "tokenizer", "codec")
 
 # Where a training script puts the weights: LaBraM's save_model says "model" (utils.py).
 _WEIGHT_KEYS = ("model", "module", "state_dict", "model_state_dict")
@@ -28,6 +28,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 _NOT_WEIGHTS = ("logit_scale", "student.logit_scale")
 _NOT_WEIGHTS_PREFIXES = ("loss", "teacher", "scaling")
 _LONGEST_NAME = 200
+# BrainCodec's first convolutions (EnCodec, modules/seanet.py).
+_CODEC_NAMES = ("encoder.model.0.conv.conv.weight", "decoder.model.0.conv.conv.weight")
 # Heads per width in the three published sizes (modeling_finetune.py).
 _PUBLISHED_HEADS = {200: 10, 400: 16, 800: 16}
 
@@ -134,16 +136,18 @@ def official_kind(names: Iterable[str]) -> str:
 
     Returns
     -------
-    kind : {"classification", "masked", "tokenizer"}
+    kind : {"classification", "masked", "tokenizer", "codec"}
         ``"tokenizer"`` for VQNSP, ``"masked"`` for the pre-trained backbone with its mask token,
-        ``"classification"`` for a fine-tuned or bare backbone.
+        ``"classification"`` for a fine-tuned or bare backbone; ``"codec"`` for BrainCodec.
 
     Raises
     ------
     ValueError
-        If these are no official LaBraM weights; where it is known whose they are, the message says so.
+        If these are no official weights of LaBraM or BrainCodec; where it is known whose they are, the message says so.
     """
     names = set(names)
+    if {name.removeprefix("model.") for name in names} >= set(_CODEC_NAMES):
+        return "codec"
     backbone = {name.removeprefix("student.") for name in names}
     if {"quantize.embedding.weight", "encoder.patch_embed.conv1.weight"} <= names:
         return "tokenizer"

@@ -70,7 +70,7 @@ def test_histogram(codec: BrainCodec, epochs: mne.EpochsArray) -> None:
 def test_unusable_windows(codec: BrainCodec, epochs: mne.EpochsArray) -> None:
     """Rows of -1 and NaN, as with a tokenizer."""
     data = epochs.get_data(copy=True)
-    data[1, 0, 50] = np.nan
+    data[1, :, 100:180] = np.nan
     broken = mne.EpochsArray(data, epochs.info, verbose="error")
     codes = EEGTokenizer(codec, on_unusable="keep").fit_transform(broken)
     shares = EEGTokenizer(codec, "histogram", on_unusable="keep").fit_transform(broken)

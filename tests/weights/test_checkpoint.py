@@ -21,12 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mne_labram.models import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
+from mne_labram.models import BrainCodec, LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from mne_labram.weights import checkpoint as checkpoint_module
 from mne_labram.weights import describe_checkpoint, load_checkpoint, save_checkpoint
 
 NAMES = ["FP1", "C3", "CZ", "O2"]
 TINY = {"ch_names": NAMES, "n_times": 400, "embed_dim": 32, "num_layers": 2, "num_heads": 4}
+CODEC = {"ratios": [2, 4], "n_filters": 2, "max_filters": 4, "dim": 8, "n_codebooks": 2, "codebook_size": 4}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "classification": lambda: LabramForClassification(n_outputs=3, class_names=["a", "b", "c"], **TINY),
     "coordinates": lambda: LabramForClassification(
@@ -40,6 +41,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "tokenizer": lambda: LabramTokenizer(n_codes=16, **TINY),
     "masked": lambda: LabramForMaskedModeling(n_codes=16, **TINY),
+    "codec": lambda: BrainCodec(ch_names=NAMES, gain=True, linear_path=True, contract={"h_freq": 80.0}, **CODEC),
+    "codec without names": lambda: BrainCodec(sfreq=512, n_outputs=None, codebook_dim=2, cosine=True, **CODEC),
 }
 
 
@@ -54,14 +57,14 @@ def _build(name: str, seed: int = 0) -> nn.Module:
 
 def _input(model: nn.Module) -> torch.Tensor:
     generator = torch.Generator().manual_seed(5)
-    return 30 * torch.randn(2, len(model.ch_names), 400, generator=generator)
+    return 30 * torch.randn(2, len(model.ch_names) or 3, 400, generator=generator)
 
 
 def _outputs(model: nn.Module) -> list[torch.Tensor]:
     with torch.inference_mode():
         x = _input(model)
         outputs = [model.embed(x)]
-        if isinstance(model, LabramTokenizer):
+        if isinstance(model, LabramTokenizer | BrainCodec):
             return [*outputs, model.encode(x)]
         return outputs if isinstance(model, LabramForMaskedModeling) else [*outputs, model(x)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mne_labram.models import BrainCodec
+from mne_labram.weights import convert_official, describe_checkpoint, load_checkpoint
 
 
 def _close(ours: torch.Tensor, theirs: np.ndarray) -> None:
@@ -92,6 +94,29 @@ def test_what_does_not_fit(golden_codec: SimpleNamespace) -> None:
         BrainCodec.from_official([1], ratios=ratios)
     with pytest.raises(ValueError, match="are no tensors: hyper_parameters"):
         BrainCodec.from_official({**state, "hyper_parameters": 3}, ratios=ratios)
+
+
+def test_conversion(golden_codec: SimpleNamespace, tmp_path: Path) -> None:
+    """From the authors' pickle to our file and back, without running anything in it."""
+    state = {f"model.{key}": value for key, value in {**golden_codec.state, **golden_codec.codebooks}.items()}
+    source = tmp_path / "braincodec.pth"
+    torch.save({"state_dict": state, "epoch": 3}, source)
+    path = convert_official(source, tmp_path / "codec.safetensors")
+    model = load_checkpoint(path)
+    assert isinstance(model, BrainCodec)
+    assert (model.sfreq, model.n_times, model.ch_names) == (512, 2048, [])
+    np.testing.assert_array_equal(model.encode(golden_codec.x)[:, 0].transpose(1, 2), golden_codec.outputs["codes"])
+    assert describe_checkpoint(path)["card"]["converted_from"]["kind"] == "codec"
+    bound = load_checkpoint(convert_official(source, tmp_path / "other.safetensors", ch_names=["Cz"], window=2))
+    assert (bound.n_times, bound.ch_names) == (1024, ["CZ"])
+    for change, words in (
+        ({"kind": "tokenizer"}, "weights are for kind='codec' and cannot be made kind='tokenizer'"),
+        ({"n_outputs": 2}, "n_outputs is for kind='classification'"),
+        ({"num_heads": 4}, "a codec has no attention"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            convert_official(source, tmp_path / "third.safetensors", **change)
+    assert not (tmp_path / "third.safetensors").exists()
 
 
 def test_discriminators_are_left_out(golden_codec: SimpleNamespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mne_labram.nn.distributed import gather_rows
 from mne_labram.nn.kmeans import perplexity
 
-__all__ = ["Codebook", "check_codes", "code_usage"]
+__all__ = ["Codebook", "check_codes", "code_usage", "least_used"]
 
 # k-means sees at least this many latents per code.
 _LATENTS_PER_CODE = 10
@@ -60,6 +60,22 @@ def code_usage(counts: Tensor) -> dict[str, float]:
         "fraction": n_used / n_codes,
         "perplexity": float(perplexity(counts)),
     }
+
+
+def least_used(usage: Mapping[str, float] | Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Choose, where a model has several codebooks, the one that is used least.
+
+    Parameters
+    ----------
+    usage : mapping | sequence of mapping
+        From :func:`code_usage`, of one codebook or of each.
+
+    Returns
+    -------
+    usage : mapping
+        Of one codebook.
+    """
+    return usage if isinstance(usage, Mapping) else min(usage, key=lambda each: each["fraction"])
 
 
 class Codebook(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["cosine_learning_rate", "layer_of", "parameter_groups", "set_learning_rate"]
+__all__ = ["cosine_learning_rate", "layer_of", "parameter_groups", "parameter_parts", "set_learning_rate"]
 
 # Tables that are looked up or added, not multiplied with: LaBraM, modeling_pretrain.py, no_weight_decay(), which lacks
 # the mask token.
@@ -48,6 +48,35 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith(".bias") and name.split(".")[-1] not in _EMBEDDINGS
 
 
+def _scale(model: nn.Module, name: str) -> float:
+    """Find the factor of the learning rate that a model has for a parameter."""
+    scales = getattr(model, "learning_rate_scales", {})
+    return next((scale for beginning, scale in scales.items() if name.startswith(beginning)), 1.0)
+
+
+def parameter_parts(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Divide the parameters to be trained into parts whose gradients are clipped each by itself.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It may have ``learning_rate_scales``, a mapping from the beginnings of names to factors; each beginning is a
+        part, such as the discriminator of a codec.
+
+    Returns
+    -------
+    parts : dict of str to list of Parameter
+        By beginning of the name, ``""`` for all others; this one comes first.
+    """
+    parts: dict[str, list[nn.Parameter]] = {"": []}
+    beginnings = list(getattr(model, "learning_rate_scales", {}))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            beginning = next((each for each in beginnings if name.startswith(each)), "")
+            parts.setdefault(beginning, []).append(parameter)
+    return parts
+
+
 def parameter_groups(
     model: nn.Module, *, weight_decay: float = 0.05, layer_decay: float | None = None
 ) -> list[dict[str, Any]]:
@@ -56,7 +85,8 @@ def parameter_groups(
     Parameters
     ----------
     model : torch.nn.Module
-        The model; parameters that need no gradient are left out.
+        The model; parameters that need no gradient are left out. It may have ``learning_rate_scales``, a mapping from
+        the beginnings of names to factors of the learning rate.
     weight_decay : float
         Weight decay of matrices and kernels. Vectors (biases, norms, residual gains) and embeddings have none.
     layer_decay : float | None
@@ -82,17 +112,17 @@ def parameter_groups(
         raise ValueError(f"{type(model).__name__} has no parameter to train.")
     blocks = [int(found.group(1)) for name, _ in named if (found := _BLOCK.search(name)) and "decoder." not in name]
     n_layers = max(blocks, default=-1) + 1
-    groups: dict[tuple[bool, int], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool, int], dict[str, Any]] = {}
     for name, parameter in named:
         layer = n_layers + 1 if layer_decay is None else layer_of(name, n_layers)
-        decays = _decays(name, parameter)
+        decays, scale = _decays(name, parameter), _scale(model, name)
         group = groups.setdefault(
-            (decays, layer),
+            (scale, decays, layer),
             {
                 "params": [],
                 "names": [],
                 "weight_decay": weight_decay if decays else 0.0,
-                "lr_scale": 1.0 if layer_decay is None else layer_decay ** (n_layers + 1 - layer),
+                "lr_scale": scale * (1.0 if layer_decay is None else layer_decay ** (n_layers + 1 - layer)),
             },
         )
         group["params"].append(parameter)

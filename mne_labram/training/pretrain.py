@@ -42,7 +42,11 @@ def pretrain(
     ----------
     model : torch.nn.Module
         ``model.training_step(batch)`` returns a mapping with ``"loss"``, a mean over the windows of the batch, and any
-        other numbers, which are logged. The model is trained in place and left in evaluation mode.
+        other numbers, which are logged. The model is trained in place and left in evaluation mode. It may hold the
+        model that is wanted as ``exported``, beside what only training needs; say in ``objective``, as plain values,
+        how it trains that; and give parts of itself, by the beginnings of their parameters' names, another learning
+        rate in ``learning_rate_scales``, as :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`
+        does for its discriminator.
     batches : WindowBatches
         What it is trained on.
     folder : path-like

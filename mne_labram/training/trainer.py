@@ -16,12 +16,18 @@ import torch
 from mne.utils import logger
 from torch import nn
 
+from mne_labram.nn.codebook import least_used
 from mne_labram.nn.distributed import broadcast
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import agree, make_accelerator, on_device, peak_memory, seed_step
 from mne_labram.training.logbook import Logbook
 from mne_labram.training.means import Means, Pending, scalars
-from mne_labram.training.optimization import cosine_learning_rate, parameter_groups, set_learning_rate
+from mne_labram.training.optimization import (
+    cosine_learning_rate,
+    parameter_groups,
+    parameter_parts,
+    set_learning_rate,
+)
 from mne_labram.training.outcome import (
     CollapsedCodebookError,
     DivergedError,
@@ -75,6 +81,8 @@ class Trainer:
         card: Mapping[str, Any],
     ) -> None:
         self.model, self.batches, self.folder, self.settings = model, batches, folder, settings
+        # What weights are written of; the rest, a discriminator for example, is of use in training only.
+        self.exported = getattr(model, "exported", model)
         self.seed, self.validation, self.card = seed, validation, card
         self.updates_per_epoch = math.ceil(len(batches) / settings.accumulate)
         self.total = settings.epochs * self.updates_per_epoch
@@ -86,7 +94,8 @@ class Trainer:
             self.warmup = settings.warmup_steps
         self.accelerator = make_accelerator(settings, device)
         self.config = {
-            "model": describe_model(model),
+            "model": describe_model(self.exported),
+            **({"objective": dict(model.objective)} if hasattr(model, "objective") else {}),
             "training": {**settings.numbers(), "precision": self.accelerator.mixed_precision},
             "data": {**batches.fingerprint(), **batches.options()},
             "seed": seed,
@@ -125,7 +134,7 @@ class Trainer:
         groups = parameter_groups(
             self.model, weight_decay=self.settings.weight_decay, layer_decay=self.settings.layer_decay
         )
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.parts = parameter_parts(self.model)
         # All begin with what the first process has; DistributedDataParallel does it for parameters only.
         self.model.to(self.accelerator.device)
         broadcast(*self.model.buffers())
@@ -240,22 +249,28 @@ class Trainer:
             self.windows_since += n_windows
             n_chans, n_times = batch["x"].shape[1:]
             self.n_tokens += n_windows * n_chans * max(1, n_times // getattr(self.model, "patch_size", n_times))
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_grad or math.inf)
+        norms, limit = {}, self.settings.clip_grad or math.inf
+        for beginning, parameters in self.parts.items():
+            # Accelerate undoes the scaling of float16, of all gradients at once, and only once.
+            clip = nn.utils.clip_grad_norm_ if norms else self.accelerator.clip_grad_norm_
+            norms[f"{beginning}grad_norm".replace(".", "_")] = clip(parameters, limit)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.accelerator.scaler is not None:
             # An overflow in float16 is not a divergence: the step was left out, and the scale goes down.
-            norm = torch.nan_to_num(norm, nan=0.0, posinf=0.0)
-        self.pending.add(scalars({"grad_norm": norm, "lr": rate}), 1.0 / n_processes, 1.0)
+            norms = {name: torch.nan_to_num(norm, nan=0.0, posinf=0.0) for name, norm in norms.items()}
+        self.pending.add(scalars({**norms, "lr": rate}), 1.0 / n_processes, 1.0)
         self.step, self.position = self.step + 1, self.position + 1
         self.logbook.advance()
 
     def _drain(self) -> None:
         """Fetch what steps returned, and refuse to go on from NaN."""
         sums = self.pending.drain(self.accelerator.device)
-        bad = [name for name in ("loss", "grad_norm") if name in sums and not math.isfinite(sums[name][0])]
+        watched = ["loss", *(name for name in sums if name.endswith("grad_norm"))]
+        bad = [name for name in watched if name in sums and not math.isfinite(sums[name][0])]
         if bad:
-            raise DivergedError(self._divergence(" and ".join(bad).replace("grad_norm", "norm of the gradient")))
+            what = " and ".join(bad).replace("discriminator_grad_norm", "norm of the discriminator's gradient")
+            raise DivergedError(self._divergence(what.replace("grad_norm", "norm of the gradient")))
         self.interval.add(sums)
         self.epoch_means.add(sums)
 
@@ -330,6 +345,7 @@ class Trainer:
         row = {"epoch": self.epoch + 1, "step": self.step, **self.epoch_means.values()}
         usage = self.model.codebook_usage() if self.codes_in_use and hasattr(self.model, "codebook_usage") else None
         if usage is not None:
+            usage = least_used(usage)
             row |= {"epoch_codebook_usage": usage["fraction"], "epoch_codebook_perplexity": usage["perplexity"]}
         if self.validation is not None:
             found = validate(self.raw_step, self.validation, accelerator=self.accelerator, seed=self.seed)
@@ -374,7 +390,7 @@ class Trainer:
             return None
         if self.is_main:
             write_weights(
-                self.model,
+                self.exported,
                 self.folder / name,
                 self.batches,
                 steps=self.step,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from mne_labram.nn.codebook import code_usage, least_used
 from mne_labram.nn.distributed import sum_over_processes
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import on_device, seed_step
@@ -48,7 +49,8 @@ def validate(
     Returns
     -------
     metrics : dict of str to float
-        Means over windows; for a tokenizer also ``"codebook_usage"`` and ``"codebook_perplexity"`` over all of them.
+        Means over windows; for a tokenizer also ``"codebook_usage"`` and ``"codebook_perplexity"`` over all of them
+        (of the codebook that is used least, if it has several).
     """
     model = step.model
     was_training = model.training
@@ -67,7 +69,9 @@ def _average(step: nn.Module, batches: WindowBatches, accelerator: Accelerator, 
     pending, n_codes = Pending(), getattr(model, "n_codes", None)
     # Only a tokenizer has codes of its own.
     has_codes = n_codes is not None and hasattr(model, "encode") and hasattr(model, "codebook_usage")
-    counts = torch.zeros(n_codes if has_codes else 1, dtype=torch.long, device=accelerator.device)
+    # Several codes for every token, as a residual quantiser has them, are in the last dimension.
+    n_codebooks = getattr(model, "n_codebooks", 1)
+    counts = torch.zeros(n_codebooks, n_codes if has_codes else 1, dtype=torch.long, device=accelerator.device)
     for i, batch in enumerate(batches.iterate(process=process, n_processes=accelerator.num_processes)):
         seed_step(seed, _STREAM, i, process)
         batch = on_device(batch, accelerator.device)
@@ -75,13 +79,14 @@ def _average(step: nn.Module, batches: WindowBatches, accelerator: Accelerator, 
         if has_codes:
             with accelerator.autocast():
                 codes = _bound(model, batch).encode(batch["x"])
-            counts += torch.bincount(codes.flatten(), minlength=n_codes)
+            for count, column in zip(counts, codes.reshape(-1, n_codebooks).T, strict=True):
+                count += torch.bincount(column, minlength=n_codes)
     means = Means()
     means.add(pending.drain(accelerator.device))
     out = means.values()
     if has_codes:
         sum_over_processes(counts)
-        usage = model.codebook_usage(torch.repeat_interleave(torch.arange(n_codes), counts.cpu()))
+        usage = least_used([code_usage(count) for count in counts])
         out |= {"codebook_usage": usage["fraction"], "codebook_perplexity": usage["perplexity"]}
     return out
 

@@ -68,8 +68,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_curve(tmp_path: Path) -> Non
         torch.testing.assert_close(value, others[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _start_two(folder: Path, what: str) -> subprocess.Popen:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,7 +76,13 @@ def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.Mon
     launch = (*launch, "--dynamo_backend", "no", "--main_process_port", port)
     script = SCRIPTS / "two_processes.py"
     # With --cpu, accelerate launch starts one process however many it is asked for.
-    both = _start(*launch, "--multi_gpu", "--num_processes", 2, script, tmp_path / "two", ACCELERATE_USE_CPU="true")
+    launch = (*launch, "--multi_gpu", "--num_processes", 2)
+    return _start(*launch, script, folder, what, ACCELERATE_USE_CPU="true")
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = _start_two(tmp_path / "two", "tokenizer")
     monkeypatch.syspath_prepend(SCRIPTS)
     importlib.import_module("two_processes").train(tmp_path / "one")
     assert sorted(_output(both).split()) == ["12", "12", "main", "other"]
@@ -97,3 +102,22 @@ def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(rows) == 4
     record, _ = latest_checkpoint(tmp_path / "two" / "checkpoints")
     assert record["config"] == latest_checkpoint(tmp_path / "one" / "checkpoints")[0]["config"]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_processes_train_a_codec_and_its_discriminator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = _start_two(tmp_path / "two", "codec")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    importlib.import_module("two_processes").train_codec(tmp_path / "one")
+    assert sorted(_output(both).split())[-2:] == ["main", "other"]
+    one = torch.load(tmp_path / "one" / "0.pt", weights_only=True)
+    first, second = (torch.load(tmp_path / "two" / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert bool(one["codec.quantizer.initialized"])
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        if "parametrizations" not in name:
+            torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-3, msg=name)
+    rows, others = (_curves(tmp_path / name)["log.csv"] for name in ("one", "two"))
+    assert len(rows) > 5
+    for name in ("prd", "l1_loss", "l2_loss", "discriminator_loss", "grad_norm", "discriminator_grad_norm"):
+        assert [row[name] for row in others] == pytest.approx([row[name] for row in rows], rel=1e-3, abs=1e-5)

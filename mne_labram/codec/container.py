@@ -189,9 +189,9 @@ class ContainerReader:
         with open(self.path, "rb") as file:
             for number in range(n_blocks):
                 if number not in self._places:
-                    found[number] = "it is missing"
+                    found[number] = "missing"
                 elif self._body(file, number) is None:
-                    found[number] = "its checksum does not fit"
+                    found[number] = "the checksum does not fit"
         return found
 
     def read(self, number: int) -> bytes:

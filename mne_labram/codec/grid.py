@@ -111,10 +111,8 @@ def find_grid(samples: np.ndarray) -> Grid | None:
     centred = counts - counts.mean()
     step = float((values * centred).sum() / (centred**2).sum())
     offset = float(np.mean(values - step * counts))
-    for grid in _tidied(offset, step, values):
-        if grid.digital(values) is not None:
-            return grid
-    return None
+    fitting = [grid for grid in _candidates(offset, step, values) if grid.digital(values) is not None]
+    return min(fitting, key=lambda grid: _distance(grid, values), default=None)
 
 
 def coarse_grid(grid: Grid | None, allowed: float) -> Grid:
@@ -138,15 +136,16 @@ def coarse_grid(grid: Grid | None, allowed: float) -> Grid:
     return Grid(grid.offset, grid.step * (2 * steps + 1))
 
 
-def _tidied(offset: float, step: float, values: np.ndarray) -> list[Grid]:
-    """Return grids to try: through 0 if that is on it, else with the phase alone, else as it was found."""
+def _distance(grid: Grid, values: np.ndarray) -> float:
+    return float(np.abs(grid.physical(grid.nearest(values)) - values).max())
+
+
+def _candidates(offset: float, step: float, values: np.ndarray) -> list[Grid]:
+    """Return grids to try, the plainest first: of few decimal digits, through 0, with the phase alone, as found."""
     phase = offset - step * round(offset / step)
-    plain = Grid(0.0, step)
+    plain = step
     integers = np.rint(values / step)
     if integers.any():
         # Through 0, the least squares have one number less to find.
-        plain = Grid(0.0, float((values * integers).sum() / (integers**2).sum()))
-    found = [plain, Grid(float(phase), step), Grid(offset, step)]
-    # Recorders have steps of few decimal digits.
-    short = float(f"{plain.step:.6g}")
-    return [Grid(0.0, short), *found]
+        plain = float((values * integers).sum() / (integers**2).sum())
+    return [Grid(0.0, float(f"{plain:.6g}")), Grid(0.0, plain), Grid(float(phase), step), Grid(offset, step)]

@@ -231,7 +231,8 @@ def _source_grids(raw: BaseRaw, source: RawSource, parts: Sequence[EdfPart]) -> 
         if np.isfinite(scales[i]) and scales[i] not in (0.0, 1.0):
             known.append(Grid(0.0, abs(float(scales[i]))))
         fitting = (grid for grid in known if grid is not None and len(x) and grid.digital(x) is not None)
-        grid = next(fitting, None) or find_grid(x)
+        # A channel without a sample is put on any grid; where it has some after all, one is looked for in the block.
+        grid = next(fitting, None) or (find_grid(x) if len(x) else Grid(0.0, 1.0))
         grids.append(grid)
         bits.append(_bits(raw, parts[0] if signal is not None else None, grid, x))
     return grids, bits

@@ -365,6 +365,21 @@ def test_a_codebook_larger_than_the_file(tmp_path: Path) -> None:
         _refused(liar, r"it claims \d+ x \d+ codes but holds \d+ values")
 
 
+def test_a_codec_larger_than_the_file(tmp_path: Path) -> None:
+    path = save_checkpoint(_build("codec"), tmp_path / "a.safetensors")
+    for change, words in (
+        ({"codebook_size": 1_000_000}, r"it claims 2000000 x 8 codes but holds \d+ values"),
+        ({"n_codebooks": 1_000_000}, r"it claims 4000000 x 8 codes"),
+        ({"codebook_dim": 1, "n_codebooks": 500}, "it claims n_codebooks=500 but holds"),
+        ({"ratios": [1] * 4000}, r"it claims ratios=4000 but holds \d+ tensors"),
+        ({"ratios": [1_000_000, 1_000_000]}, "cannot be built|tensors have another shape"),
+        ({"ratios": "many"}, "cannot be built"),
+        ({"max_filters": 1_000_000, "n_filters": 500_000}, "tensors have another shape"),
+        ({"n_residual_layers": 1000}, "it claims n_residual_layers=1000"),
+    ):
+        _refused(_rewrite(path, tmp_path / "liar.safetensors", header=_set_config(**change)), words)
+
+
 def test_a_seed_may_be_large(tmp_path: Path) -> None:
     model = LabramTokenizer(n_codes=16, seed=2**32 - 1, **TINY)
     path = save_checkpoint(model, tmp_path / "a.safetensors")

@@ -208,7 +208,7 @@ def _fitting(x: np.ndarray, known: Grid | None, allowed: float) -> tuple[Grid | 
 def _within(grid: Grid, x: np.ndarray, allowed: float) -> np.ndarray | None:
     digital = grid.nearest(x)
     # A sample halfway between two steps is as far from both as is allowed, give or take its last bit.
-    if digital is None or (np.abs(grid.physical(digital) - x) > allowed * (1 + 1e-6)).any():
+    if digital is None or (np.abs(grid.physical(digital) - x) > allowed * (1 + 1e-9)).any():
         return None
     return digital
 

@@ -132,7 +132,7 @@ def coarse_grid(grid: Grid | None, allowed: float) -> Grid:
     """
     if grid is None:
         return Grid(0.0, 2 * allowed)
-    steps = int(np.floor(allowed / grid.step * (1 + 1e-6)))
+    steps = int(np.floor(allowed / grid.step * (1 + 1e-9)))
     return Grid(grid.offset, grid.step * (2 * steps + 1))
 
 

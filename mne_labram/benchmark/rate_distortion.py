@@ -97,7 +97,7 @@ class BlockCodec:
     Parameters
     ----------
     coder : BlockCoder | callable
-        The coder, or a function of the recording that returns one bound to its rate and channels.
+        The coder; or what makes one for a recording: ``coder(recording, bitrate, block_samples)``.
     seconds : float
         Length of a block; the budget of a block is its share of the bits, whatever other blocks took.
     name : str | None
@@ -126,15 +126,16 @@ class BlockCodec:
         return [self._code_one(recording, bitrate) for recording in recordings]
 
     def _code_one(self, recording: CodecRecording, bitrate: float) -> Decoded:
-        coder = self.coder if hasattr(self.coder, "encode") else self.coder(recording)
         n_chans, n_times = recording.x.shape
         length = round(self.seconds * recording.sfreq)
+        coder = self.coder if hasattr(self.coder, "encode") else self.coder(recording, bitrate, length)
+        # As in a file, what is left for the last block is added to the one before if it is less than half of one.
+        starts = list(range(0, max(n_times - length // 2, 1), length))
         x, bits, n_over = np.empty(recording.x.shape, dtype=np.float32), 0, 0
-        for start in range(0, n_times, length):
-            block = recording.x[:, start : start + length].astype(np.float64)
-            budget = int(bitrate * n_chans * block.shape[1] / recording.sfreq)
-            payload = coder.encode(block, bits=budget)
-            x[:, start : start + block.shape[1]] = coder.decode(payload, block.shape[1])
+        for start, stop in zip(starts, [*starts[1:], n_times], strict=True):
+            budget = int(bitrate * n_chans * (stop - start) / recording.sfreq)
+            payload = coder.encode(recording.x[:, start:stop].astype(np.float64), bits=budget)
+            x[:, start:stop] = coder.decode(payload, stop - start)
             bits += 8 * len(payload)
             n_over += 8 * len(payload) > budget
         return Decoded(x, bits=bits, n_over=n_over)

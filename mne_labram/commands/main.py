@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from mne_labram.commands.codec_benchmark import codec_benchmark
+from mne_labram.commands.compress import compress, decompress
 from mne_labram.commands.detect import detect
 from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.seizures import loso, score
@@ -352,6 +354,8 @@ def demo(
     run_demo(folder, seed=seed, epochs=epochs)
 
 
+app.command()(compress)
+app.command()(decompress)
 app.command()(detect)
 app.command()(pretrain)
 app.command()(score)
@@ -440,3 +444,6 @@ def detect_benchmark(
     from mne_labram.benchmark.detect import detect_table
 
     typer.echo(detect_table(hours=hours, channels=channels, sfreq=sfreq, threads=threads, model=model))
+
+
+benchmark.command(name="codec")(codec_benchmark)

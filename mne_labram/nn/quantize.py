@@ -235,13 +235,13 @@ class ResidualVectorQuantizer(Codebook):
         Raises
         ------
         ValueError
-            If there are fewer codebooks than asked for, or no candidates.
+            If the latents have another size, there are fewer codebooks than asked for, or no candidates.
         """
         n_codebooks = self._checked(n_codebooks)
         if n_candidates < 1:
             raise ValueError(f"n_candidates must be at least 1, got {n_candidates}.")
         with without_autocast(latents.device):
-            z = latents.float().reshape(-1, self.dim)
+            z = self._rows(latents)
             tables = self.tables()[:n_codebooks]
             residual, greedy = z, []
             for i, table in enumerate(tables):
@@ -270,11 +270,11 @@ class ResidualVectorQuantizer(Codebook):
         Raises
         ------
         ValueError
-            If there are fewer codebooks than asked for.
+            If the latents have another size, or there are fewer codebooks than asked for.
         """
         n_used = self._checked(n_codebooks)
         with without_autocast(latents.device):
-            z = latents.float().reshape(-1, self.dim)
+            z = self._rows(latents)
             if self.training:
                 self.n_steps += 1
                 if not self._start(z.detach()):
@@ -286,6 +286,12 @@ class ResidualVectorQuantizer(Codebook):
             return ResidualQuantized(
                 vectors.view(latents.shape), codes.view(*latents.shape[:-1], n_used), losses.mean(), losses
             )
+
+    def _rows(self, latents: Tensor) -> Tensor:
+        """Return latents as float32, shape (n, dim)."""
+        if latents.shape[-1:] != (self.dim,):
+            raise ValueError(f"Latents must have {self.dim} numbers in the last dimension, got {tuple(latents.shape)}.")
+        return latents.float().reshape(-1, self.dim)
 
     def _checked(self, n_codebooks: int | None) -> int:
         if n_codebooks is None:

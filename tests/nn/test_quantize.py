@@ -401,6 +401,10 @@ def test_bad_arguments() -> None:
     for n in (0, 4, -1):
         with pytest.raises(ValueError, match="There are 3 codebooks"):
             quantizer.encode(_randn(2, 6), n)
+    for shape in ((3, 12), (6, 3), (0, 5)):
+        for function in (quantizer, quantizer.encode):
+            with pytest.raises(ValueError, match="6 numbers in the last dimension"):
+                function(_randn(*shape))
     with pytest.raises(ValueError, match="n_candidates must be at least 1"):
         quantizer.encode(_randn(2, 6), n_candidates=0)
     for bad in (16, -1):

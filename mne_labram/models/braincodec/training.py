@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ class BrainCodecForPretraining(nn.Module):
     decay : float
         Of the averages that balancing needs.
     commitment : float
-        What the quantiser's own loss counts, outside the balance.
+        What the quantiser's own loss counts, outside the balance, where all others together count as much as
+        ``"l1"`` would alone.
     n_ffts : sequence of int
         Window lengths of the spectral loss in samples; those that are longer than the signal are left out.
     n_times : int | None
@@ -230,7 +232,9 @@ class BrainCodecForPretraining(nn.Module):
         if int(self.n_steps) < self.discriminator_start:
             losses = {name: loss for name, loss in losses.items() if name in _SIGNAL}
         if self.balance:
-            return self.balancer(losses, at)
+            # Together they pull as hard as a mean absolute error would alone, so that the quantiser's own loss has the
+            # same say however long windows are.
+            return self.balancer(losses, at) / math.sqrt(at.shape[1])
         weighted = sum(self.weights[name] * loss for name, loss in losses.items())
         return torch.autograd.grad(weighted, at, retain_graph=True)[0]
 

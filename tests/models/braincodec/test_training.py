@@ -108,7 +108,8 @@ def test_what_the_codec_learns_from(balance: bool, eeg: Callable[[int], torch.Te
     if balance:
         # Every item's gradient is a mean over 6 items; the norms, on average over them, become 1/4 and 3/4.
         norms = [float((6 * gradient).norm(dim=1).mean()) for gradient in gradients]
-        mixed = 0.25 * gradients[0] / norms[0] + 0.75 * gradients[1] / norms[1]
+        # Together they pull as hard as a mean absolute error over 400 samples, whose gradient has the norm 1 / 20.
+        mixed = (0.25 * gradients[0] / norms[0] + 0.75 * gradients[1] / norms[1]) / 20
     else:
         mixed = gradients[0] + 3 * gradients[1]
     ((given * mixed).sum() + 0.7 * done.quantized.loss).backward()

@@ -135,7 +135,7 @@ def braincodec_compress(
                 writer.add(body)
                 job.finish(body, quality)
                 bar.update()
-    n_bits = [bits for _, bits in header["storage"]["source"]]
+    n_bits = [bits for _, bits, _ in header["storage"]["source"]]
     if stray := outside(inst.annotations, inst):
         notes.append(f"{len(stray)} annotation(s) lie outside the recording and were kept as they are.")
     made = CompressionReport(

@@ -14,6 +14,7 @@ from mne.io import BaseRaw
 from mne_labram.codec.coders import BlockCoder, make_coder, restore_coder
 from mne_labram.codec.grid import Grid, coarse_grid, find_grid
 from mne_labram.signal.contract import ContractError
+from mne_labram.signal.edf import MNE_UNITS
 from mne_labram.signal.source import EdfPart, RawSource, signals_of
 
 __all__ = ["CODED_TYPES", "Layout", "block_bounds", "layout_from", "plan_storage"]
@@ -158,8 +159,8 @@ def plan_storage(
     Returns
     -------
     storage : dict
-        JSON, for the header of the file and for :func:`layout_from`. ``"source"`` holds offset, step and bits of every
-        channel in the source.
+        JSON, for the header of the file and for :func:`layout_from`. ``"source"`` holds of every channel offset
+        and step in the source, bits of a sample, and the limits that an EDF file gives (in µV, and as integers).
 
     Raises
     ------
@@ -174,6 +175,7 @@ def plan_storage(
     ]
     main = [i for i in range(len(types)) if i not in exact]
     grids, bits = _source_grids(raw, source, parts)
+    limits = _edf_limits(raw, parts)
     integers = mode == "lossless"
     if integers and not max_error:
         without = [raw.ch_names[i] for i in main if grids[i] is None]
@@ -195,7 +197,8 @@ def plan_storage(
         "integers": integers,
         "max_error": max_error * 1e-6,
         "source": [
-            [None if grid is None else [grid.offset, grid.step], n] for grid, n in zip(grids, bits, strict=True)
+            [None if grid is None else [grid.offset, grid.step], n, each]
+            for grid, n, each in zip(grids, bits, limits, strict=True)
         ],
     }
 
@@ -254,6 +257,25 @@ def _edf_grid(part: EdfPart, signal: int) -> Grid | None:
     upside_down = header.physical_max[signal] < header.physical_min[signal]
     offset = high + header.digital_min[signal] * step if upside_down else low - header.digital_min[signal] * step
     return Grid(offset, step)
+
+
+def _edf_limits(raw: BaseRaw, parts: Sequence[EdfPart]) -> list[list[float] | None]:
+    """Return physical limits in µV and digital limits of every channel that comes from an EDF or BDF file."""
+    if not parts:
+        return [None] * len(raw.ch_names)
+    header = parts[0].header
+    out: list[list[float] | None] = []
+    for signal in signals_of(raw, header):
+        if signal is None or header.units[signal] not in MNE_UNITS:
+            out.append(None)
+            continue
+        factor = MNE_UNITS[header.units[signal]]
+        physical = [factor * each[signal] for each in (header.physical_min, header.physical_max)]
+        digital = [each[signal] for each in (header.digital_min, header.digital_max)]
+        # In µV; the rounding takes off what the factors put on.
+        values = [float(f"{1e6 * value:.10g}") for value in physical] + digital
+        out.append(values if np.isfinite(values).all() else None)
+    return out
 
 
 def _bits(raw: BaseRaw, part: EdfPart | None, grid: Grid | None, x: np.ndarray) -> int:

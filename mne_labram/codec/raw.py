@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,11 @@ class RawBrainCodec(BaseRaw):
         if preload:
             self._preload_data(preload)
 
+    @property
+    def compression(self) -> dict[str, Any]:
+        """Header of the file: mode, coders and their parameters, and what the source was."""
+        return self._raw_extras[0]["blocks"].header
+
     def _read_segment_file(
         self,
         data: np.ndarray,
@@ -142,8 +146,3 @@ def _named(damaged: list[tuple[int, int, str, str]]) -> str:
     shown = [f"{what}: {why}" for _, _, what, why in damaged[:5]]
     more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
     return ", ".join(shown) + more
-
-
-def storage_of(raw: RawBrainCodec) -> Mapping[str, Any]:
-    """Return how the channels of a file are kept."""
-    return raw._raw_extras[0]["blocks"].header["storage"]

@@ -373,9 +373,10 @@ def test_the_header_says_what_the_file_is(mixed_raw, tmp_path):
     assert header["n_times"] == 2500
     assert header["sfreq"] == 250.0
     assert header["writer"].startswith("mne_labram ")
-    grid, bits = header["storage"]["source"][0]
+    grid, bits, limits = header["storage"]["source"][0]
     assert grid == pytest.approx([0, 0.25e-6], rel=1e-9)
     assert bits == 16
+    assert limits is None
 
 
 @settings(max_examples=25)

@@ -96,8 +96,7 @@ def test_nothing_wrong_is_read(tmp_path_factory, data):
     path.write_bytes(content)
     try:
         reader = ContainerReader(path)
-    except ContractError as error:
-        assert str(error).count(". ") == 0
+    except ContractError:
         return
     assert reader.header == HEADER
     damage = reader.damage(len(BODIES))
@@ -185,7 +184,10 @@ def test_a_header_made_to_harm(tmp_path, monkeypatch):
 
 
 def test_an_error_while_writing_leaves_no_index(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ContainerWriter(tmp_path / "a.bcz", HEADER) as writer:
+    def interrupt(writer: ContainerWriter) -> None:
         writer.add(b"x")
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), ContainerWriter(tmp_path / "a.bcz", HEADER) as writer:
+        interrupt(writer)
     assert ContainerReader(tmp_path / "a.bcz").notes != []

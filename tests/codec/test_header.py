@@ -12,7 +12,7 @@ import pytest
 from mne_labram.codec.header import annotations_from, header_of, info_from, outside, whole_number
 from mne_labram.signal.contract import ContractError
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 def through_json(raw):

@@ -281,15 +281,18 @@ def test_no_damage_gives_wrong_data(small, data):
         elif kind == "double":
             content[at:at] = content[at : at + length]
     path.write_bytes(content)
+    refusal = None
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         try:
             back = braincodec_decompress(path)
             y = back.get_data()
         except ValueError as error:
-            assert len(str(error)) > 20
-            assert "\n" not in str(error)
-            return
+            refusal = str(error)
+    if refusal is not None:
+        assert len(refusal) > 20
+        assert refusal.count("\n") == 0
+        return
     assert mne.utils.object_diff(back.info, raw.info) == ""
     assert back.first_samp == 17
     same = np.isclose(y, raw.get_data(), rtol=2e-7, atol=1e-18)

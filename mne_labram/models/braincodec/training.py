@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mne_labram.models.braincodec.model import BrainCodec
 from mne_labram.models.labram.inputs import batch_signal
-from mne_labram.nn.codebook import code_usage
 from mne_labram.nn.codec_losses import N_FFTS, line_length_loss, spectral_loss
 from mne_labram.nn.gradient_balancer import GradientBalancer
+from mne_labram.nn.kmeans import perplexity
 from mne_labram.nn.spectrogram_discriminator import (
     SpectrogramDiscriminator,
     adversarial_loss,
@@ -242,10 +242,9 @@ class BrainCodecForPretraining(nn.Module):
         """Average over codebooks how much of each a batch uses."""
         n_codes = self.quantizer.codebook_size
         counts = [torch.bincount(c[c >= 0], minlength=n_codes) for c in codes.flatten(0, -2).unbind(dim=-1)]
-        usage = [code_usage(each) for each in counts]
         return {
-            f"codebook_{name}": codes.new_tensor(sum(each[key] for each in usage) / len(usage), dtype=torch.float32)
-            for name, key in (("perplexity", "perplexity"), ("used", "fraction"))
+            "codebook_perplexity": torch.stack([perplexity(each) for each in counts]).mean(),
+            "codebook_used": torch.stack([(each > 0).float().mean() for each in counts]).mean(),
         }
 
     def extra_repr(self) -> str:

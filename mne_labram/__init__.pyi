@@ -2,7 +2,7 @@
 # only when it is used.
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
-from .models.braincodec import BrainCodec
+from .models.braincodec import BrainCodec, BrainCodecForSeizure
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
@@ -24,6 +24,7 @@ from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrain
 __all__ = [
     "LABRAM_CONTRACT",
     "BrainCodec",
+    "BrainCodecForSeizure",
     "ContractError",
     "EEGEmbedding",
     "EEGTokenizer",

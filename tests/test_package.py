@@ -21,7 +21,7 @@ import mne_labram
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = Path(mne_labram.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODELS = {"BrainCodec", "LabramForClassification", "LabramForMaskedModeling", "LabramTokenizer", "NeuroStorm"}
+MODELS = {"BrainCodec", "BrainCodecForSeizure", "LabramForClassification", "LabramForMaskedModeling", "LabramTokenizer", "NeuroStorm"}
 
 #: What a room may import: distributions by the name they are imported by, then rooms of ours (its own always).
 #: Rooms that are not listed here stand on top of the house and may import everything.

@@ -6,7 +6,7 @@ import warnings
 
 from braindecode.models import util
 
-from mne_labram.models.braincodec import BrainCodec
+from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from mne_labram.models.neurostorm import NeuroStorm
 
@@ -19,6 +19,7 @@ MODELS: tuple[type, ...] = (
     LabramTokenizer,
     NeuroStorm,
     BrainCodec,
+    BrainCodecForSeizure,
 )
 #: Those whose output is not one logit per class.
 NON_CLASSIFICATION_MODELS: tuple[type, ...] = (LabramForMaskedModeling, LabramTokenizer, BrainCodec)

@@ -334,7 +334,7 @@ class BrainCodec(CodingMixin, EEGModuleMixin, nn.Module):
             Under the authors' names: ``encoder.model.*`` and ``decoder.model.*``, with or without ``model.`` and
             ``module.`` before, and the codebooks as vector-quantize-pytorch names them. Sizes are read off the shapes.
         ratios : sequence of int | None
-            Strides of the decoder, in order. ``None``: half the taps of its transposed convolutions.
+            Strides of the decoder, in order. ``None``: half the taps of the convolutions that have one.
         sfreq : float
             Sampling rate in Hz.
         **options : Any

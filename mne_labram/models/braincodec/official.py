@@ -106,38 +106,39 @@ def encoder_state(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def encoder_sizes(state: Mapping[str, Tensor], ratios: Sequence[int]) -> dict[str, int]:
+def encoder_sizes(state: Mapping[str, Tensor], ratios: Sequence[int] | None = None) -> dict[str, Any]:
     """Read the arguments of a SEANet encoder off its shapes.
 
     Parameters
     ----------
     state : mapping of str to Tensor
         From :func:`encoder_state`.
-    ratios : sequence of int
-        Strides.
+    ratios : sequence of int | None
+        Strides in the decoder's order; ``None``: half the taps of the convolutions that have one.
 
     Returns
     -------
-    sizes : dict of str to int
-        For :class:`mne_labram.nn.seanet.SEANetEncoder`.
+    sizes : dict
+        ``"ratios"`` and all other sizes, for :class:`mne_labram.nn.seanet.SEANetEncoder`.
 
     Raises
     ------
     ValueError
         If the first or last convolution, or the first residual block, is not where it should be.
     """
-    if not len(ratios):
-        raise ValueError("ratios must hold at least one stride, and there is none in these weights; give them.")
     shapes = {key: tuple(value.shape) for key, value in state.items() if key.endswith("weight") and value.ndim == 3}
     numbered = {int(match[1]): key for key in shapes if (match := re.match(r"model\.(\d+)\.conv\.conv\.", key))}
     blocks = {int(match[1]) for key in shapes if (match := re.match(r"model\.(\d+)\.block\.", key))}
-    if 0 not in numbered or len(numbered) != len(ratios) + 2:
+    if ratios is None:
+        ratios = [shapes[numbered[i]][2] // 2 for i in sorted(numbered, reverse=True)[1:-1]]
+    if 0 not in numbered or not len(ratios) or len(numbered) != len(ratios) + 2:
         raise ValueError(
             f"The encoder of these weights has {len(numbered)} convolutions beside residual blocks, not the "
             f"{len(ratios) + 2} of {len(ratios)} strides; give the ratios that it was trained with."
         )
     first, last = shapes[numbered[0]], shapes[numbered[max(numbered)]]
-    sizes = {
+    sizes: dict[str, Any] = {
+        "ratios": [int(ratio) for ratio in ratios],
         "n_filters": first[0],
         "max_filters": max(shapes[key][0] for i, key in numbered.items() if i != max(numbered)),
         "dim": last[0],
@@ -149,16 +150,6 @@ def encoder_sizes(state: Mapping[str, Tensor], ratios: Sequence[int]) -> dict[st
     if inside is not None:
         sizes |= {"compress": max(1, inside[1] // max(1, inside[0])), "residual_kernel_size": inside[2]}
     return sizes
-
-
-def _ratios(state: Mapping[str, Tensor]) -> list[int]:
-    """Read the strides off the decoder: its transposed convolutions have two taps per sample of their stride."""
-    kernels = {
-        int(match[1]): value.shape[2]
-        for key, value in state.items()
-        if value.ndim == 3 and (match := re.match(r"decoder\.model\.(\d+)\.convtr\.convtr\.weight$", key))
-    }
-    return [kernels[i] // 2 for i in sorted(kernels)]
 
 
 def _codebooks(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,7 +190,7 @@ def build_official(
     state_dict : mapping of str to Tensor
         The authors' weights.
     ratios : sequence of int | None
-        Strides of the decoder; ``None`` reads them off its kernels.
+        Strides of the decoder; ``None`` reads them off the kernels.
     sfreq : float
         Sampling rate in Hz.
     **options : Any
@@ -211,9 +202,7 @@ def build_official(
         With these weights.
     """
     state = codec_state(state_dict)
-    if ratios is None:
-        ratios = _ratios(state)
-    sizes: dict[str, Any] = encoder_sizes(encoder_state(state), ratios)
+    sizes = encoder_sizes(encoder_state(state), ratios)
     codebooks = _codebooks(state)
     if codebooks:
         n_codebooks, codebook_size = codebooks["quantizer.codebooks"].shape[:2]
@@ -221,7 +210,7 @@ def build_official(
     for name, value in sizes.items():
         if options.get(name, value) != value:
             raise ValueError(f"These weights have {name}={value}, not {options[name]}.")
-    model = cls(ratios=list(ratios), sfreq=sfreq, **{**sizes, **options})
+    model = cls(sfreq=sfreq, **{**sizes, **options})
     own = {key: value for key, value in model.state_dict().items() if key.startswith("quantizer.")}
     if not codebooks and not any(key.startswith("quantizer.") for key in state):
         logger.warning("These official weights hold no codebooks: those of the model are fresh, and must be trained.")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mne_labram.models import BrainCodec
-from mne_labram.models.braincodec import coding
+from mne_labram.models.braincodec import encoding
 from mne_labram.signal.contract import SignalContract
 
 _TINY = {"ratios": [2, 4], "n_filters": 2, "max_filters": 4, "dim": 8, "n_codebooks": 3, "codebook_size": 8}
@@ -154,7 +154,7 @@ def test_pieces_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
         codes = model.codes(x)
         rows = []
         run = model._encode_rows
-        monkeypatch.setattr(coding, "_SAMPLES_AT_ONCE", 100)
+        monkeypatch.setattr(encoding, "_SAMPLES_AT_ONCE", 100)
         monkeypatch.setattr(model, "_encode_rows", lambda x: (rows.append(len(x)), run(x))[1])
         torch.testing.assert_close(model(x), whole, rtol=0, atol=1e-4)
         assert rows == [2] * 9
@@ -256,7 +256,7 @@ def test_embeddings() -> None:
     x = _x(2, 3, 40)
     torch.testing.assert_close(model.embed(x), model.latents(x).mean(dim=(1, 2)))
     assert torch.equal(model.embed(x, "tokens"), model.latents(x))
-    with pytest.raises(ValueError, match="has no CLS token"):
+    with pytest.raises(ValueError, match="there is no CLS token"):
         model.embed(x, "cls")
 
 

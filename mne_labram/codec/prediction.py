@@ -4,7 +4,7 @@ Three predictors stand one behind the other. A linear predictor that all channel
 stored, removes what the recording's filters have put in (EEG is often sampled far above its band, so that the spectrum
 of the samples falls by 90 dB: nothing that adapts converges on them as they are). Its residual is predicted by
 least squares from all channels' last residuals and from those of this very sample that are already known: a vector
-autoregression, solved anew every 128 samples from what the decoder knows too, so that no coefficient is stored.
+autoregression, solved anew every 64 samples from what the decoder knows too, so that no coefficient is stored.
 The rest goes through a normalised least-mean-squares filter per channel, which follows quick changes.
 
 Encoder and decoder run the same compiled function, and it has no floating-point number in it: files can be read on
@@ -35,7 +35,7 @@ FRACTION_BITS = 3
 #: Regressors are clipped here; products of two, summed over a frame and over the memory, then fit into 64 bits.
 _LIMIT = 2**20
 #: Samples between two solutions, and how many frames the statistics remember (as a power of two).
-_FRAME, _MEMORY_BITS = 128, 6
+_FRAME, _MEMORY_BITS = 64, 7
 #: Fractional bits of the weights of both adaptive stages.
 _WEIGHT_BITS, _TAP_BITS = 22, 24
 #: Length of the last filter; its step is 2 to the power of minus this (of the normalised error).
@@ -65,26 +65,28 @@ def shared_predictor(x: np.ndarray, order: int) -> np.ndarray:
 
     Notes
     -----
-    Least squares by the covariance method (Makhoul 1975, Linear prediction: a tutorial review, section II-C), with
-    each channel weighted by what one over its residual was in a first round: bits are a sum of logarithms. Computed in
-    floating-point numbers; what is stored is rounded, so that the decoder need not compute the same.
+    Least squares by the covariance method (Makhoul 1975, Linear prediction: a tutorial review, section II-C), with each
+    piece of each channel weighted by one over its residual in the round before: bits are a sum of logarithms. Computed
+    in floating-point numbers; what is stored is rounded, so that the decoder need not compute the same.
     """
     if order < 3:
         return np.array([(), (1,), (2, -1)][order], dtype=np.int64) << COEFFICIENT_BITS
     n_samples, n_channels = x.shape
-    # Some 32768 rows say enough.
+    # Some 32768 rows say enough. Pieces are weighted one by one, so that a jump of the signal spoils only its own.
     step = max(1, n_samples * n_channels // 32768)
     rows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), order + 1, axis=0)[::step]
-    grams = np.einsum("tci,tcj->cij", rows, rows, optimize=True)
-    weights = 1 / np.maximum(np.trace(grams, axis1=1, axis2=2), 1.0)
-    solution = np.zeros(order)
-    for _ in range(2):
-        gram = np.tensordot(weights, grams, 1)
-        scale = max(np.trace(gram) / (order + 1), 1e-300)
-        gram = gram / scale
+    pieces = np.array_split(rows, min(16, max(1, len(rows) // 32)))
+    grams = np.stack([np.einsum("tci,tcj->cij", piece, piece, optimize=True) / len(piece) for piece in pieces])
+    vector = np.append(np.zeros(order - 2), [1.0, -2.0, 1.0])
+    for _ in range(4):
+        energies = np.einsum("i,pcij,j->pc", vector, grams, vector)
+        # Silence is no better evidence than the usual signal, and a jump is none: it would be all that counts.
+        usual = np.median(energies, axis=0) + 1 / 3
+        weights = np.minimum(1, 4 * usual / energies.clip(1e-9)) ** 2 / np.maximum(energies, usual / 4)
+        gram = np.einsum("pc,pcij->ij", weights, grams)
+        gram /= max(np.trace(gram) / (order + 1), 1e-300)
         solution = np.linalg.lstsq(gram[:order, :order] + 1e-14 * np.eye(order), gram[:order, order], rcond=None)[0]
         vector = np.append(-solution, 1.0)
-        weights = 1 / np.maximum(np.einsum("i,cij,j->c", vector, grams, vector), rows.shape[0] / 12)
     coefficients = np.rint(np.nan_to_num(solution[::-1]) * 2**COEFFICIENT_BITS)
     return np.clip(coefficients, -MAX_COEFFICIENT, MAX_COEFFICIENT).astype(np.int64)
 
@@ -105,17 +107,17 @@ def _bit_length(value):
 
 @njit(cache=True, nogil=True)
 def _integer_sqrt(value):
-    # The root of a double is correctly rounded everywhere (IEEE 754); the loops make it exact above 2**53 too.
-    root = np.int64(np.sqrt(np.float64(value)))
-    while root * root > value:
-        root -= 1
-    while (root + 1) * (root + 1) <= value:
-        root += 1
+    """Return the root of a number below 2**60, rounded down, found bit by bit."""
+    root = np.int64(0)
+    for place in range(29, -1, -1):
+        larger = root + (np.int64(1) << place)
+        if larger * larger <= value:
+            root = larger
     return root
 
 
 @njit(cache=True, nogil=True)
-def _add_frame(gram, flat, start, stop, n_channels, n_lags):
+def _add_frame(gram, flat, start, stop, n_channels, n_lags, shift):
     """Add the products of all regressors over samples ``start`` to ``stop``, as if row by row.
 
     Row and column ``a * n_channels + c`` stand for channel c, ``n_lags - a`` samples ago; below the diagonal only.
@@ -138,7 +140,23 @@ def _add_frame(gram, flat, start, stop, n_channels, n_lags):
             frame[a, b] = frame[a + n_channels, b + n_channels] + changed
     for a in range(size):
         for b in range(a + 1):
-            gram[a, b] += frame[a, b]
+            gram[a, b] += frame[a, b] >> shift
+
+
+@njit(cache=True, nogil=True)
+def _louder(frame_errors, usual_errors, length):
+    """Take in the errors of a frame; return by how many bits its products are to be shifted down."""
+    n_channels = frame_errors.size
+    octaves = 0
+    for c in range(n_channels):
+        mean = (frame_errors[c] << 8) // length + 256
+        frame_errors[c] = 0
+        if usual_errors[c] == 0:
+            usual_errors[c] = mean
+        octaves += _bit_length(mean) - _bit_length(usual_errors[c])
+        # What is far beyond the usual changes it little.
+        usual_errors[c] += (min(mean, 8 * usual_errors[c]) - usual_errors[c]) >> 4
+    return min(max(2 * octaves // n_channels, 0), 40)
 
 
 @njit(cache=True, nogil=True)
@@ -150,7 +168,9 @@ def _solve(gram, factor, shifts, weights, n_channels, n_lags, seen):
     """
     size = (n_lags + 1) * n_channels
     for i in range(size):
-        loaded = gram[i, i] + (gram[i, i] >> 17) + gram[i, i] // (16 * (seen + 1)) + 64
+        # The less has been seen, and the older a regressor is, the more its weight is drawn to zero.
+        age = n_lags - i // n_channels
+        loaded = gram[i, i] + (gram[i, i] >> 17) + gram[i, i] // (8 * (seen + 1)) * (age + 1) ** 3 + 512
         shifts[i] = (_bit_length(loaded) + 1) // 2
         for j in range(i + 1):
             value = loaded if i == j else gram[i, j]
@@ -231,6 +251,8 @@ def run_predictors(decoding, samples, residuals, coefficients, warm_up, start_or
     errors = np.zeros((n_channels, n_samples + _TAPS), dtype=np.int32)
     power = np.zeros(n_channels, dtype=np.int64)
     shared = np.zeros(n_channels, dtype=np.int64)
+    frame_errors = np.zeros(n_channels, dtype=np.int64)
+    usual_errors = np.zeros(n_channels, dtype=np.int64)
     frame_start, frame_stop = warm_up, warm_up + 16
     for t in range(n_samples):
         learning = t >= warm_up
@@ -276,7 +298,8 @@ def run_predictors(decoding, samples, residuals, coefficients, warm_up, start_or
             own = _clip(((sample << FRACTION_BITS) - base) >> down, _LIMIT)
             flat[(t + n_lags) * n_channels + c] = own
             error = _clip(own - first, _LIMIT)
-            gain = (_clip(error - second, _LIMIT) << 30) // (power[c] + 1)
+            frame_errors[c] += abs(error)
+            gain = (_clip(error - second, 2 + 8 * (usual_errors[c] >> 8)) << 30) // (power[c] + 1)
             for k in range(_TAPS):
                 change = (gain * np.int64(errors[c, t + k])) >> (30 + _STEP_BITS - _TAP_BITS)
                 taps[c, k] = _clip(taps[c, k] + change, 1 << 31)
@@ -288,7 +311,8 @@ def run_predictors(decoding, samples, residuals, coefficients, warm_up, start_or
                 for a in range(size):
                     for b in range(a + 1):
                         gram[a, b] -= gram[a, b] >> _MEMORY_BITS
-            _add_frame(gram, flat, frame_start, frame_stop, n_channels, n_lags)
+            shift = _louder(frame_errors, usual_errors, frame_stop - frame_start)
+            _add_frame(gram, flat, frame_start, frame_stop, n_channels, n_lags, shift)
             _solve(gram, factor, shifts, weights, n_channels, n_lags, frame_stop - warm_up)
             frame_start = frame_stop
             frame_stop += min(frame_stop - warm_up, _FRAME)

@@ -122,13 +122,13 @@ def _next_scales(magnitudes, n_new, states, scales):
             surprise += _log2(last + 256) - _log2(states[c, 1] + 256)
             states[c, 0] += (last - states[c, 0]) >> 2
             states[c, 1] += (last - states[c, 1]) >> 4
-            scales[c] = _log2((last * 3 + states[c, 0] * 6 + states[c, 1] * 7 >> 4) + 1)
+            scales[c] = _log2((last + states[c, 0] * 7 + states[c, 1] * 8 >> 4) + 1)
         else:
             scales[c] = _log2(states[c, 1] + 1)
     # When all channels are louder than they were, the next samples will be too, and more so than one channel can tell.
     surprise = surprise * 4 // (16 * n_channels)
     for c in range(n_channels):
-        scale = scales[c] + surprise - ((_MEAN_BITS + _NARROWEST) << _LOG_BITS)
+        scale = scales[c] + 2 + surprise - ((_MEAN_BITS + _NARROWEST) << _LOG_BITS)
         scales[c] = min(max(scale // (16 // _PER_OCTAVE), 0), _N_SCALES - 1)
 
 

@@ -46,7 +46,7 @@ def test_one_recording_and_fewer_stages() -> None:
     assert len(figure.axes) == 2
     assert figure.axes[0].get_xlabel() == "time (frames)"
     assert figure.axes[0].get_yticklabels()[18].get_text() == "19"
-    used,\nperplexity = figure.axes[1].get_title().split(" of 256 used,\nperplexity ")
+    used, perplexity = figure.axes[1].get_title().split(" of 256 used,\nperplexity ")
     assert int(used) == 256
     assert 240 < int(perplexity) <= 256
 

@@ -1,5 +1,6 @@
 # What `import mne_labram` offers; read at run time too (mne_labram/__init__.py), so that a name costs its import
 # only when it is used.
+from .codec.compression import braincodec_compress, braincodec_decompress
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
 from .models.braincodec import BrainCodec, BrainCodecForSeizure
@@ -38,6 +39,8 @@ __all__ = [
     "SeizureEvent",
     "SignalContract",
     "annotate_events",
+    "braincodec_compress",
+    "braincodec_decompress",
     "check",
     "conform",
     "detect_seizures",

@@ -7,12 +7,14 @@ since there is no other subject with these channels: that favours it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mne.utils import logger, verbose
 
 from mne_labram.benchmark.rate_distortion import (
@@ -88,13 +90,14 @@ def read_benchmark(data: str | os.PathLike[str], *, n_training: int = 20) -> lis
         If eegmat is absent.
     """
     data = Path(data)
-    rest = [data / "eegmat" / f"Subject{number:02d}_1.edf" for number in range(24)]
+    numbers = [*range(min(n_training, 20)), *range(20, 24)]
+    rest = [data / "eegmat" / f"Subject{number:02d}_1.edf" for number in numbers]
     missing = [path for path in rest if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is absent; give the folder that holds eegmat and eegmmidb.")
-    training = read_for_codec(rest[: min(n_training, 20)], dataset="eegmat")
+    training = read_for_codec(rest[:-4], dataset="eegmat")
     names = training[0].ch_names
-    validation = read_for_codec(rest[20:], dataset="eegmat", ch_names=names)
+    validation = read_for_codec(rest[-4:], dataset="eegmat", ch_names=names)
     found = [CodecBenchmark("eegmat", validation, training, training)]
     runs = sorted((data / "eegmmidb").glob("S001R*.edf"))
     if runs and runs[0].stem == "S001R01":
@@ -149,20 +152,38 @@ def block_coder(mode: str) -> Callable[[CodecRecording, float, int], Any]:
     Returns
     -------
     make : callable
-        For :class:`~mne_labram.benchmark.rate_distortion.BlockCodec`.
+        For :class:`~mne_labram.benchmark.rate_distortion.BlockCodec`. What decodes is made from the parameters alone.
     """
-    from mne_labram.codec.coders import make_coder
+    from mne_labram.codec.coders import make_coder, restore_coder
 
     def make(recording: CodecRecording, bitrate: float, block_samples: int) -> Any:
-        return make_coder(
+        coder = make_coder(
             mode,
             sfreq=recording.sfreq,
             ch_names=recording.ch_names,
             block_samples=block_samples,
             bitrate=bitrate,
         )
+        return _BothEnds(coder, restore_coder(mode, json.loads(json.dumps(coder.parameters()))))
 
     return make
+
+
+@dataclass(frozen=True)
+class _BothEnds:
+    """Encodes with one coder, and decodes with another that knows no more than a file says."""
+
+    sender: Any
+    receiver: Any
+
+    def parameters(self) -> dict[str, Any]:
+        return self.sender.parameters()
+
+    def encode(self, samples: np.ndarray, *, bits: int | None) -> bytes:
+        return self.sender.encode(samples, bits=bits)
+
+    def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
+        return self.receiver.decode(payload, n_samples)
 
 
 @verbose

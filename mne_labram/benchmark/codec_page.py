@@ -170,16 +170,16 @@ def _measures(rows: Sequence[RateDistortionRow], bitrate: float = 256) -> list[s
         return []
     names = list(some[0].bands)
     lines = [
-        f"At {bitrate:g} bit/s/channel: PRDN, Pearson's r, PRDN within bands, and how much longer the stream is than "
-        "the information content.",
+        f"At {bitrate:g} bit/s/channel: PRDN, Pearson's r, PRDN within bands, how much longer the stream is than the "
+        "information content, and the bit/s/channel that a header takes besides.",
         "",
-        f"| codec | PRDN | r | {' | '.join(names)} | overhead |",
-        f"|---|---|---{'|---' * len(names)}|---|",
+        f"| codec | PRDN | r | {' | '.join(names)} | overhead | header |",
+        f"|---|---|---{'|---' * len(names)}|---|---|",
     ]
     for row in some:
         overhead = "-" if row.overhead != row.overhead else f"{row.overhead:.3f} %"
         bands = " | ".join(f"{row.bands[name]:.1f}" for name in names)
-        lines.append(f"| {row.codec} | {row.prdn:.2f} | {row.r:.4f} | {bands} | {overhead} |")
+        lines.append(f"| {row.codec} | {row.prdn:.2f} | {row.r:.4f} | {bands} | {overhead} | {row.header:.2g} |")
     return lines
 
 

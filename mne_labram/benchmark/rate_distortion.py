@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,12 +76,15 @@ class Decoded:
         What a perfect entropy coder would have taken with the same model; ``None``: not known.
     n_over : int
         Blocks that took more than their budget.
+    header_bits : float
+        What a decoder has to be told once for the recording, and ``bits`` do not count.
     """
 
     x: np.ndarray
     bits: float
     ideal_bits: float | None = None
     n_over: int = 0
+    header_bits: float = 0.0
 
 
 class Codec(Protocol):
@@ -93,6 +98,9 @@ class Codec(Protocol):
 
 class BlockCodec:
     """A coder of blocks (``mne_labram.codec``) as a codec of recordings; what counts is the bytes of its payloads.
+
+    What the coder says of itself for the header of a file is told beside them, compressed with zlib: it is not part of
+    the bitrate, and has to be small.
 
     Parameters
     ----------
@@ -138,7 +146,8 @@ class BlockCodec:
             x[:, start:stop] = coder.decode(payload, stop - start)
             bits += 8 * len(payload)
             n_over += 8 * len(payload) > budget
-        return Decoded(x, bits=bits, n_over=n_over)
+        header = json.dumps(coder.parameters()) if hasattr(coder, "parameters") else ""
+        return Decoded(x, bits=bits, n_over=n_over, header_bits=8 * len(zlib.compress(header.encode(), 9)))
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,8 @@ class RateDistortionRow:
         How much longer the stream is than the model's information content, in percent; NaN if that is not known.
     n_over : int
         Blocks that took more than their budget.
+    header : float
+        Bits per second and channel that are told once for the recording and not counted in ``bits``.
     subjects : dict of str to float
         PRD of each subject.
     """
@@ -178,6 +189,7 @@ class RateDistortionRow:
     bands: dict[str, float]
     overhead: float = float("nan")
     n_over: int = 0
+    header: float = 0.0
     subjects: dict[str, float] = field(default_factory=dict)
 
 
@@ -293,6 +305,7 @@ def _row(codec: Codec, recordings: Sequence[CodecRecording], bitrate: float) -> 
         bands={name: float(np.mean([each[name] for each in bands])) for name in bands[0]},
         overhead=float("nan") if None in ideal else 100.0 * (bits / sum(ideal) - 1.0),
         n_over=sum(each.n_over for each in decoded),
+        header=sum(each.header_bits for each in decoded) / seconds,
         subjects=dict(zip(qualities, map(float, prd), strict=True)),
     )
 

@@ -44,6 +44,9 @@ class _Int8Coder:
 
     name = "int8"
 
+    def parameters(self) -> dict:
+        return {"digits": list(range(100))}
+
     def encode(self, samples: np.ndarray, *, bits: int | None) -> bytes:
         return np.rint(samples * 20).clip(-128, 127).astype(np.int8).tobytes()
 
@@ -87,6 +90,7 @@ def test_coders_of_blocks() -> None:
     (row,) = rate_distortion([BlockCodec(_Int8Coder(), seconds=3.0)], [_recording("a")], (800,))
     assert row.codec == "int8"
     assert row.bits == 1600.0
+    assert 100 / 30 < row.header < 800 * 4 / 30  # bits over 10 s of 3 channels
     assert row.n_over == 3  # 2000 samples, 600 at a time and the last 200 with those before
     assert 0 < row.prd < 5
     (row,) = rate_distortion(

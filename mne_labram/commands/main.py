@@ -13,6 +13,7 @@ import typer
 from mne_labram.commands.codec_benchmark import codec_benchmark
 from mne_labram.commands.compress import compress, decompress
 from mne_labram.commands.detect import detect
+from mne_labram.commands.lossless_benchmark import lossless_benchmark
 from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.seizures import loso, score
 
@@ -447,3 +448,4 @@ def detect_benchmark(
 
 
 benchmark.command(name="codec")(codec_benchmark)
+benchmark.command(name="lossless")(lossless_benchmark)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from mne_labram.nn.codebook import Codebook, check_codes, code_usage
 from mne_labram.nn.distributed import broadcast, gather_rows, rows_before, sum_over_processes
 from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.kmeans import code_sums, kmeans, nearest_codes
 from mne_labram.nn.residual_search import search_codes
+from mne_labram.nn.weight_norm import WeightNormLinear
 
 __all__ = ["ResidualQuantized", "ResidualVectorQuantizer"]
 
@@ -164,8 +164,8 @@ class ResidualVectorQuantizer(Codebook):
             self.register_buffer("code_totals", codebooks.clone())
         else:
             self.codebooks = nn.Parameter(codebooks)
-            self.project_in = nn.ModuleList(weight_norm(nn.Linear(dim, codebook_dim)) for _ in range(n_codebooks))
-            self.project_out = nn.ModuleList(weight_norm(nn.Linear(codebook_dim, dim)) for _ in range(n_codebooks))
+            self.project_in = nn.ModuleList(WeightNormLinear(dim, codebook_dim) for _ in range(n_codebooks))
+            self.project_out = nn.ModuleList(WeightNormLinear(codebook_dim, dim) for _ in range(n_codebooks))
         self.register_buffer("cluster_size", torch.ones(shape[:2]))
         self.register_buffer("counts", torch.zeros(shape[:2], dtype=torch.long))
         self.register_buffer("initialized", torch.tensor(not kmeans_init))
@@ -342,7 +342,7 @@ class ResidualVectorQuantizer(Codebook):
             if self.codebook_dim is not None:
                 error = error + (inside.detach() - chosen).square()
                 # Adds exactly zero, and gives the projection inwards the gradient of the code that it chose.
-                added = added + F.linear(inside - inside.detach(), self.project_out[i].weight)
+                added = added + F.linear(inside - inside.detach(), self.project_out[i].normalized())
             present = None if depths is None else depths > i
             if present is not None:
                 error, added = error * present.unsqueeze(1), added * present.unsqueeze(1)

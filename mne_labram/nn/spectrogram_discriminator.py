@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from mne_labram.nn.codec_losses import magnitudes
+from mne_labram.nn.weight_norm import WeightNormConv2d
 
 __all__ = [
     "SpectrogramDiscriminator",
@@ -35,10 +35,10 @@ class _Resolution(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.layers = nn.ModuleList(
-            weight_norm(nn.Conv2d(width if i else 1, width, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2)))
+            WeightNormConv2d(width if i else 1, width, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2))
             for i, (kernel, stride) in enumerate(_LAYERS)
         )
-        self.last = weight_norm(nn.Conv2d(width, 1, 3, padding=1))
+        self.last = WeightNormConv2d(width, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         maps = []

@@ -88,13 +88,13 @@ def loso(
 
     # How torchaudio was made to import is for those who import it.
     mne.set_log_level("error")
-    from mne_labram.seizure.detector import NeuroStormDetector
+    from mne_labram.seizure.braincodec_detector import detector_class
     from mne_labram.seizure.evaluation import leave_one_subject_out
     from mne_labram.seizure.store import SeizureStore
 
     mne.set_log_level("error" if quiet else "info")
     settings = None if max_steps is None else {"max_steps": max_steps}
-    factory = partial(NeuroStormDetector, model, settings=settings, device=device)
+    factory = partial(detector_class(model), model, settings=settings, device=device)
     store = SeizureStore.open(
         recordings[0] if len(recordings) == 1 else recordings,
         factory().contract,

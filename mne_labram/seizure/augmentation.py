@@ -11,7 +11,6 @@ import torch
 
 from mne_labram.seizure.artefacts import add_artefact
 from mne_labram.seizure.simulation import add_seizure
-from mne_labram.signal.contract import LABRAM_CONTRACT
 from mne_labram.training.augment import Augmentation
 
 __all__ = ["SeizureAugmentation"]
@@ -110,7 +109,9 @@ class SeizureAugmentation:
         x, y = batch["x"].numpy().copy(), batch["y"].numpy().copy()
         positions = batch.get("positions")
         channels = list(batch["ch_names"]) if positions is None else np.asarray(positions)
+        # A patch is a second, so its length is the rate.
         patch = x.shape[2] // y.shape[1]
+        sfreq = float(patch)
         for i in range(len(x)):
             do_seizure, do_artefact = generator.random(2) < (self.seizure, self.artefact)
             # Every window has numbers of its own, so that what one draws does not change the next.
@@ -121,10 +122,10 @@ class SeizureAugmentation:
             # Often two at once: who moves tenses muscles.
             for _ in range(int(do_artefact) * int(own.integers(1, 3))):
                 kind = str(own.choice(_OFTEN)) if own.random() < 0.5 else None
-                x[i] = add_artefact(x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.artefact_db, kind=kind)
+                x[i] = add_artefact(x[i], channels, sfreq, own, snr_db=self.artefact_db, kind=kind)
             if do_seizure and not y[i].any():
                 x[i], inside = add_seizure(
-                    x[i], channels, LABRAM_CONTRACT.sfreq, own, snr_db=self.snr_db, min_overlap=min(4.0, len(y[i]) / 2)
+                    x[i], channels, sfreq, own, snr_db=self.snr_db, min_overlap=min(4.0, len(y[i]) / 2)
                 )
                 y[i] = self.label * (inside.reshape(len(y[i]), patch).mean(axis=1) > 0.5)
         scaled = generator.random((len(x), 1, 1)) < 0.5

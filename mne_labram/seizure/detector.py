@@ -140,6 +140,9 @@ class NeuroStormDetector:
     (:func:`mne_labram.seizure.calibration.calibrate`).
     """
 
+    # What differs from the defaults of TrainingSettings.
+    _settings: Mapping[str, Any] = _SETTINGS
+
     def __init__(
         self,
         model: Any = "labram-tiny",
@@ -230,12 +233,13 @@ class NeuroStormDetector:
         if validation is not None:
             calm = None if mixture is None else SeizureAugmentation.for_validation(mixture)
             held_out = self._batches(validation, calm, seed + 1, names, training=False)
+        self._before_training(model, train)
         settings = self.settings
         if not isinstance(settings, TrainingSettings):
-            settings = TrainingSettings.from_dict({**_SETTINGS, **(settings or {})})
+            settings = TrainingSettings.from_dict({**self._settings, **(settings or {})})
         logger.info(
-            f"NeuroStorm: {len(train)} recordings, {batches.n_windows} windows in {len(batches)} batches per epoch"
-            f"{'' if held_out is None else f'; {held_out.n_windows} windows to validate on'}."
+            f"{type(model).__name__}: {len(train)} recordings, {batches.n_windows} windows in {len(batches)} batches "
+            f"per epoch{'' if held_out is None else f'; {held_out.n_windows} windows to validate on'}."
         )
         if (folder / "final.safetensors").is_file() and not (folder / "checkpoints").is_dir():
             raise ValueError(f"{folder} holds weights already; give another folder.")
@@ -255,7 +259,10 @@ class NeuroStormDetector:
         # Where the time was up within the first epoch, nothing was validated.
         self.model_ = load_checkpoint(best if held_out is not None and best.is_file() else final)
 
-    def _fresh_model(self, seed: int) -> NeuroStorm:
+    def _before_training(self, model: nn.Module, train: SeizureStore) -> None:
+        """Tell the model what follows from the recordings."""
+
+    def _fresh_model(self, seed: int) -> nn.Module:
         """Put a head onto a copy of the encoder; the caller's random numbers stay what they were."""
         options = dict(self.options or {})
         if isinstance(self._start, NeuroStorm):
@@ -271,10 +278,10 @@ class NeuroStormDetector:
             return NeuroStorm.from_encoder(self._start, **{"n_times": window, **options})
 
     @staticmethod
-    def _classes(model: NeuroStorm) -> list[str]:
+    def _classes(model: nn.Module) -> list[str]:
         """Name the classes that recordings are labelled with."""
         names = model.class_names or []
-        if len(names) != model.n_outputs or any(known_type(name) is None for name in names):
+        if len(names) != max(2, model.n_outputs) or any(known_type(name) is None for name in names):
             raise ValueError(
                 "The outputs must be named as SzCORE names the background and types of seizures, such as "
                 "options={'class_names': ['bckg', 'sz_foc', 'sz_gen']}."

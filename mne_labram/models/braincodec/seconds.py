@@ -36,6 +36,10 @@ class SecondsMixin(SignalMixin):
             self.class_names = list(class_names)
         self.class_weights = class_weights
 
+    def _readable(self, ch_names: Sequence[str]) -> list[int]:
+        """Say which channels can be read: all, unless the model says otherwise."""
+        return list(range(len(ch_names)))
+
     @property
     def class_weights(self) -> list[float] | None:
         """Weights of the classes in the loss; may be given to a model that exists."""
@@ -86,7 +90,7 @@ class SecondsMixin(SignalMixin):
         batch : mapping
             ``"x"``, shape (batch, n_chans, n_times) in microvolts; ``"y"``, shape (batch, n_seconds), the class of
             every second, -1 where it is not known, -2 for a seizure of unknown type; and, if the batch has other
-            channels than the model, ``"ch_names"``.
+            channels than the model, ``"ch_names"``. Of these, a convolution over channels reads those that it knows.
 
         Returns
         -------
@@ -101,7 +105,10 @@ class SecondsMixin(SignalMixin):
             If the batch does not fit the model, or no class is known.
         """
         x, ch_names, _ = batch_signal(batch)
-        model = self if ch_names is None else self.bind_channels(ch_names)
+        model = self
+        if ch_names is not None:
+            kept = self._readable(ch_names)
+            model, x = self.bind_channels([ch_names[i] for i in kept]), x[:, kept] if len(kept) < x.shape[1] else x
         y = batch["y"].to(x.device)
         logits = model.second_logits(x)
         if y.shape != logits.shape[:2]:

@@ -25,7 +25,7 @@ __all__ = ["FUSIONS", "HEADS", "BrainCodecForSeizure"]
 
 #: What ``fusion`` and ``head`` may be.
 FUSIONS, HEADS = ("attention", "conv"), ("second", "window")
-# The published window in seconds, and the longest that the head of single seconds takes.
+# The published window in seconds, and the longest that a contract allows.
 _SECONDS, _LONGEST = 4, 60
 
 
@@ -51,8 +51,8 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
     chs_info : list of dict | None
         ``info["chs"]``: the channels, if ``ch_names`` is None.
     n_times : int | None
-        Samples in a window; ``None`` with ``head="window"``: those of 4 s. With ``head="second"``, the model takes any
-        whole number of seconds up to 60, whatever this is.
+        Samples in a window; ``None`` with ``head="window"``: those of 4 s, which are the seconds that are classified at
+        once. The model takes any whole number of seconds up to 60, whatever this is.
     input_window_seconds : float | None
         Length of a window in seconds.
     sfreq : float | None
@@ -69,8 +69,8 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         How channels come together: by attention, for any number of them in any order; or by a convolution over a fixed
         number, as published.
     head : {"second", "window"}
-        Classify each second by itself, beside the mean over the window, or all seconds of a window of fixed length at
-        once, as published.
+        Classify each second by itself, beside the mean over the window; or, as published, the seconds of a window of
+        fixed length at once, of which longer windows are made.
     bins_per_second : int | None
         Largest values that ``fusion="conv"`` keeps per second; ``None``: one for every two frames, as published.
     hidden_dim : int
@@ -236,8 +236,7 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         """The signal this model may be fed: the codec's, in windows of whole seconds."""
         if self.sfreq % 1:
             raise ValueError(f"Seconds must be whole numbers of samples, and sfreq is {self.sfreq:g} Hz; resample.")
-        longest = _LONGEST if self.n_seconds is None else self.n_seconds
-        return replace(super().contract, patch_samples=round(self.sfreq), max_patches=longest)
+        return replace(super().contract, patch_samples=round(self.sfreq), max_patches=_LONGEST)
 
     def bind_channels(self, ch_names: Sequence[str], positions: Any = None) -> Self:
         """Return this model for other channels.
@@ -266,6 +265,11 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         if isinstance(self.fusion, ConvolutionFusion):
             new.fusion = self.fusion.bound(new.ch_names)
         return new
+
+    def _readable(self, ch_names: Sequence[str]) -> list[int]:
+        """Say which channels the convolution knows."""
+        own = getattr(self.fusion, "ch_names", None)
+        return [i for i, name in enumerate(ch_names) if own is None or name in own]
 
     def _whole_seconds(self, n_times: int) -> int:
         """Count the seconds in a window, or refuse it."""
@@ -302,9 +306,12 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
             seconds = fused.unflatten(2, (n_seconds, -1)).transpose(1, 2).flatten(2)
             around = seconds.mean(dim=1, keepdim=True).expand_as(seconds)
             return self.final_layer(self.mlp(torch.cat((seconds, around), dim=2)))
-        # A window that is shorter than that of the head: nothing follows.
-        fused = F.pad(fused, (0, (self.n_seconds - n_seconds) * self.fusion.bins_per_second))
-        return self.final_layer(self.mlp(fused.flatten(1))).unflatten(1, (self.n_seconds, -1))[:, :n_seconds]
+        # Windows of another length are cut into those of the head; after the end follows nothing.
+        missing = -n_seconds % self.n_seconds
+        fused = F.pad(fused, (0, missing * self.fusion.bins_per_second))
+        pieces = fused.unflatten(2, (-1, self.n_seconds * self.fusion.bins_per_second)).transpose(1, 2)
+        logits = self.final_layer(self.mlp(pieces.flatten(2)))
+        return logits.unflatten(2, (self.n_seconds, -1)).flatten(1, 2)[:, :n_seconds]
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor | dict[str, Tensor | None]:
         """Classify windows.

@@ -142,6 +142,10 @@ def test_convolution_knows_channels_by_name() -> None:
     again.load_state_dict(some.state_dict())
     torch.testing.assert_close(again.eval().second_logits(x[:, [0, 3]]), some.second_logits(x[:, [0, 3]]))
     torch.testing.assert_close(again.bind_channels(_NAMES).second_logits(x), logits)
+    # In training, recordings have more channels.
+    more = {"x": _x(2, 5, 400), "y": torch.zeros(2, 2, dtype=torch.long), "ch_names": ["CZ", *_NAMES]}
+    ours = {"x": more["x"][:, 1:], "y": more["y"]}
+    assert torch.equal(model.training_step(more)["loss"], model.training_step(ours)["loss"])
     for names in (["FP1-F7"], ["FP1-F7", "F7-T7", "CZ"], [_NAMES[0], _NAMES[0]]):
         with pytest.raises(ValueError, match="The convolution of this model is over FP1-F7.* and cannot read"):
             model.bind_channels(names)
@@ -155,13 +159,20 @@ def test_convolution_knows_channels_by_name() -> None:
 
 def test_a_window_of_fixed_length() -> None:
     model = _model(head="window", n_times=600)
-    assert model.contract.max_patches == 3
-    x = _x(2, 4, 600)
-    assert model.second_logits(x).shape == (2, 3, 1)
-    # A shorter stretch is followed by nothing.
-    assert model.second_logits(x[..., :400]).shape == (2, 2, 1)
-    with pytest.raises(ValueError, match="1 to 3 whole seconds of 200 samples, got 800"):
-        model(_x(2, 4, 800))
+    assert model.n_seconds == 3
+    assert model.contract == _model().contract
+    x = _x(2, 4, 1600)
+    assert model.second_logits(x[..., :600]).shape == (2, 3, 1)
+    latents, _ = model._encoded(x)
+    logits = model._classify(latents, None, 8)
+    assert logits.shape == (2, 8, 1)
+    fused = model.fusion(latents, None, 8)
+    for first in (0, 3):
+        piece = fused[..., first : first + 3].flatten(1)
+        torch.testing.assert_close(logits[:, first : first + 3, 0], model.final_layer(model.mlp(piece)))
+    # What is shorter is followed by nothing.
+    last = torch.cat((fused[..., 6:], torch.zeros_like(fused[..., :1])), dim=2).flatten(1)
+    torch.testing.assert_close(logits[:, 6:, 0], model.final_layer(model.mlp(last))[:, :2])
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -165,9 +165,10 @@ class LosslessCoder:
     def _encode_group(self, x: np.ndarray, divisors: np.ndarray) -> bytes:
         samples = np.ascontiguousarray(((x - x[:, :1]) // divisors[:, None]).T)
         low, high = _bounds(x[:, 0], divisors)
-        plan = plan_prediction(samples)
+        allowed = self.max_error // divisors
+        plan = plan_prediction(samples, allowed)
         residuals = np.empty_like(samples)
-        run_predictors(False, samples, residuals, *plan, self.max_error // divisors, low, high)
+        run_predictors(False, samples, residuals, *plan, allowed, low, high)
         coefficients, warm_up, start_order, n_lags, down = plan
         out = bytearray()
         _put(out, len(coefficients))

@@ -48,7 +48,7 @@ def regressor_lags(n_channels: int) -> int:
     return max(1, min(32, 128 // n_channels))
 
 
-def shared_predictor(x: np.ndarray, order: int) -> np.ndarray:
+def shared_predictor(x: np.ndarray, order: int, steps: np.ndarray | int = 0) -> np.ndarray:
     """Fit one linear predictor to all channels.
 
     Parameters
@@ -57,6 +57,8 @@ def shared_predictor(x: np.ndarray, order: int) -> np.ndarray:
         Samples.
     order : int
         Number of past samples; below 3 the predictor is fixed (the last sample, or the line through the last two).
+    steps : ndarray of int64, shape (n_channels,) | int
+        Largest error of the samples that the predictor will be given.
 
     Returns
     -------
@@ -77,6 +79,9 @@ def shared_predictor(x: np.ndarray, order: int) -> np.ndarray:
     rows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), order + 1, axis=0)[::step]
     pieces = np.array_split(rows, min(16, max(1, len(rows) // 32)))
     grams = np.stack([np.einsum("tci,tcj->cij", piece, piece, optimize=True) / len(piece) for piece in pieces])
+    # Rounding to multiples of 2 s + 1 adds white noise.
+    noise = np.broadcast_to(((2.0 * np.asarray(steps) + 1) ** 2 - 1) / 12, n_channels)
+    grams += noise[:, None, None] * np.eye(order + 1)
     vector = np.append(np.zeros(order - 2), [1.0, -2.0, 1.0])
     for _ in range(4):
         energies = np.einsum("i,pcij,j->pc", vector, grams, vector)
@@ -170,7 +175,7 @@ def _solve(gram, factor, shifts, weights, n_channels, n_lags, seen):
     for i in range(size):
         # The less has been seen, and the older a regressor is, the more its weight is drawn to zero.
         age = n_lags - i // n_channels
-        loaded = gram[i, i] + (gram[i, i] >> 17) + gram[i, i] // (8 * (seen + 1)) * (age + 1) ** 3 + 512
+        loaded = gram[i, i] + (gram[i, i] >> 17) + gram[i, i] // (4 * (seen + 1)) * (age + 1) ** 3 + 512
         shifts[i] = (_bit_length(loaded) + 1) // 2
         for j in range(i + 1):
             value = loaded if i == j else gram[i, j]
@@ -318,13 +323,15 @@ def run_predictors(decoding, samples, residuals, coefficients, warm_up, start_or
             frame_stop += min(frame_stop - warm_up, _FRAME)
 
 
-def plan_prediction(samples: np.ndarray) -> tuple[np.ndarray, int, int, int, int]:
+def plan_prediction(samples: np.ndarray, steps: np.ndarray | int = 0) -> tuple[np.ndarray, int, int, int, int]:
     """Choose what the decoder cannot know.
 
     Parameters
     ----------
     samples : ndarray of int64, shape (n_samples, n_channels)
         A group of channels, as differences to their first sample.
+    steps : ndarray of int64, shape (n_channels,) | int
+        Largest error they will be decoded with.
 
     Returns
     -------
@@ -333,7 +340,7 @@ def plan_prediction(samples: np.ndarray) -> tuple[np.ndarray, int, int, int, int
     """
     n_samples, n_channels = samples.shape
     order = 32 if n_samples >= 512 else 8 if n_samples >= 64 else 1
-    coefficients = shared_predictor(samples, order)
+    coefficients = shared_predictor(samples, order, steps)
     # What the shared predictor leaves: of the first samples, and of some 2000 after them.
     padded = np.concatenate([np.zeros((order, n_channels)), samples[: order + 2048]])
     past = np.lib.stride_tricks.sliding_window_view(padded, order + 1, axis=0)

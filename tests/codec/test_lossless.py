@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -214,3 +217,48 @@ def test_every_byte_damaged_and_every_length(payloads) -> None:
 def test_any_bytes(content: bytes, n_samples: int, known: bool) -> None:
     _never_crashes(content, 3, n_samples, known)
     _never_crashes(b"\x01\x03" + content, 3, n_samples, known)
+
+
+def _known() -> np.ndarray:
+    """Return samples that are the same on every machine."""
+    state, x = 1, np.zeros((4, 260), dtype=np.int64)
+    for t in range(2, 260):
+        for c in range(3):
+            state = (state * 1103515245 + 12345) % 2**31
+            other = 4 * x[c - 1, t] if c else 0
+            x[c, t] = (14 * x[c, t - 1] - 7 * x[c, t - 2] + other) // 8 + (state >> 16) % 21 - 10
+    x[3] = x[0] - x[1]
+    return x.astype(np.int32)
+
+
+@pytest.mark.parametrize("max_error", [0, 2])
+def test_payloads_written_before_can_be_read(max_error: int) -> None:
+    """Files must stay readable: whoever changes how they are decoded must keep the old way as well."""
+    written, checksum = _WRITTEN[max_error]
+    decoded = LosslessCoder(max_error=max_error).decode(base64.b85decode(written), 260)
+    assert np.abs(decoded - _known()).max() == max_error
+    assert zlib.crc32(decoded.astype("<i4").tobytes()) == checksum
+
+
+_WRITTEN = {
+    0: (
+        "0R#d70RjL40ssL5009WFqZH$+50GEbW8%93mS?4Ahamt1AOOS!Dl07|asU7T0RR91g}GIfQgEbJ&XhG>w^z%8XCkl0i|Fo}L{92jpO=d"
+        "5IVH>WP|aMSh=*mCZ0fqqa0gFD%@AkwMi^t>mF;idIB>@0Tm%%2B3y}M;Qm7hbrqw5;v9fTB~Cu;&wn*5{We$;Xh9kB^@$+UWTMUFe_p"
+        "qL&C}SYvkjI7dLkZ2{ZpL054Q{m(POVD%u>fn0#{oil^LFaH=usUC9&)fSg~?h(YF`QK5}wy27#HOAU<vU6?vw^LDCnO813lb08n&5U@"
+        "g95bAUqjFJ;b%Tix|6(@T4^`dNwu%!-!Qv{N&EHOxM<p_b+Ge)&+!qtI)4cVeX`e-+M^`?sRbN6w&Vk6DXmqtvoZq|k6<15`;kn5t#I$"
+        "3dpzE7GGNiwwsqFF1a-<niLl=4z0Z1&hey*LEr}-Vk45>3+%}S$nHOY~(?2zd5dB4>G@_Z>$4JjFJqz32eE~co<CA?^Vcu-3IaWE&Ah_"
+        "r;mjXvAp1CHod=Ruc2B8S;D$glMGcr&C5OkEBy*zO!6vkBkgV`+@GwD83g69z;Qs|)e`Q=N~y;}jP`w2dj<mhlHS`PSg8tcrkJi}N8^0"
+        "R=dLA1+AJC;<Y6yb>beyG&QS@OXTJ*k4v2LgJ0J4*1DGkuY6N17CChSwvwkfG%i;Os&LqTw;1nrGh|eb&ee+AF&Y}9}#h9?I!EctSnGc"
+        "ViCM$MF{2&#D2or{=uMA(Vmt2KGen>xG2d86+8lie$?yqnF",
+        1175177214,
+    ),
+    2: (
+        "0R#d70RjL40ssL5009WNsuR)T45z>WgqZ=B%>nLat4g^y00STZgaaZYBq2or004~*005uZGl)SB3XU0zz4%dmZLesHKF~c5#ivRX>J@J"
+        "bi$~~oOwNB@w~jQX4x|i(GlXnK$9SSwrnq1eJ}HpJ7{M*i2LO;!h3-WBw`0V+B_RVhB?PxLnQe7qge^zGv-ozTX+}J^MXFBFY|39d|LZ"
+        "j|M_yCT<qOrNl$;jXDT~*=wm=jP`2v2;qYr_MqL70D0>F^o&{pfdm}lq8zaN|Rpy-`u^Mx`9gJ|xCefj5cuh8a({STUr>voUL&$@0<W_"
+        "5X_A?nQP`Zfr%mWST<QgVkkAyZt8XCYMOBKTV~IXhKi?NMOiU=?{@=goR;#PyzAEPLT6)GQ31Ty%SAYCv*IQ&ROzl(=JPb7@k;k9IG1)"
+        "5u`?!GW#cgV=RTVE!G=H}Ezhm}iCIqhw}q+n;KeE5loX$_s(P;BZbYcja`tFUwyT&hd2+-<MQ|&r9XRMw#1<?E<*N;GJ?<tqH8JeFcGC"
+        "!1(fy(1nUyX?y2d+<*",
+        2194751457,
+    ),
+}

@@ -1,4 +1,4 @@
-"""The bytes of a compressed recording: two copies of a header, blocks that stand on their own, and an index.
+"""The bytes of a compressed recording: a header, blocks that stand on their own, an index, and the header again.
 
 What the header and the blocks mean is not known here (:mod:`mne_labram.codec.header`, :mod:`mne_labram.codec.body`);
 here it is made sure that what is read is what was written. All numbers are little-endian; the layout is described byte
@@ -38,6 +38,8 @@ _BLOCK_MARKER = b"BCZb"
 # Marker, number of blocks, where the second header and the index are, checksum of these and of the index.
 _FOOTER = struct.Struct("<4sIQQ16s")
 _FOOTER_MARKER = b"BCZe"
+# The second header may be one part in so many of the file.
+_COPY_SHARE = 50
 _MAX_HEADER = 2**28  # unpacked; a recording with a million annotations has a tenth of it
 
 
@@ -72,7 +74,7 @@ def _packed_header(header: Mapping[str, Any]) -> tuple[bytes, bytes]:
 
 
 class ContainerWriter:
-    """Write the header, then block after block, then the index.
+    """Write the header, then block after block, then the header again (unless the file is short) and the index.
 
     Parameters
     ----------
@@ -128,6 +130,9 @@ class ContainerWriter:
 
     def _finish(self) -> None:
         copy = self.n_bytes
+        if _COPY_SHARE * len(self._header) > self.n_bytes:
+            # Of a short recording, a second header would be too large a part.
+            self._header = b""
         index = struct.pack(f"<{len(self._offsets)}Q", *self._offsets)
         fields = _FOOTER.pack(_FOOTER_MARKER, len(self._offsets), copy, copy + len(self._header), b"")[:-16]
         for part in (self._header, index, fields, _footer_digest(self._id, fields, index)):
@@ -258,7 +263,7 @@ class ContainerReader:
             ours = content[:4] == _MAGIC[:4] or content.find(_BLOCK_MARKER) >= 0
         if ours:
             raise ContractError(
-                f"{self.path.name} is damaged: neither the header at its beginning nor the copy at its end is whole; "
+                f"{self.path.name} is damaged: its header is not whole, nor is there a whole copy of it at its end; "
                 "get the file again."
             )
         raise ContractError(

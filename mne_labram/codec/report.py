@@ -70,6 +70,11 @@ class CompressionReport:
         return 8 * self.coded_bytes / (self.seconds * self.n_coded) if self.n_coded else math.nan
 
     @property
+    def file_bits_per_second(self) -> float:
+        """Bits per second and channel of the whole file: all channels, header, annotations and checksums."""
+        return 8 * self.n_bytes / (self.seconds * self.n_channels)
+
+    @property
     def ratio(self) -> float:
         """How many times smaller the file is than the source's own numbers at its own rate."""
         return self.source_bits * self.n_channels * self.sfreq * self.seconds / (8 * self.n_bytes)
@@ -90,7 +95,8 @@ class CompressionReport:
         names = ("mode", "seconds", "sfreq", "n_channels", "n_coded", "n_bytes", "coded_bytes", "source_bits")
         out = {"fname": str(self.fname)} | {name: getattr(self, name) for name in names}
         out |= {"n_missing": self.n_missing, "bitrate": self.bitrate, "max_error": self.max_error}
-        out |= {"bits_per_second": self.bits_per_second, "ratio": self.ratio, "paper_ratio": self.paper_ratio}
+        names = ("bits_per_second", "file_bits_per_second", "ratio", "paper_ratio")
+        out |= {name: getattr(self, name) for name in names}
         out |= {"quality": dict(self.quality), "notes": list(self.notes)}
         return _without_nan(out)
 
@@ -103,11 +109,12 @@ class CompressionReport:
             ("Mode", self._mode()),
         ]
         if self.n_coded:
-            rows.append(("Bit rate", f"{self.bits_per_second:.4g} bit/s/channel of the {self.n_coded} coded channels"))
+            rows.append(("Bit rate", f"{self.bits_per_second:.4g} bit/s/channel for the {self.n_coded} coded channels"))
         if others:
             rows.append(("Kept exactly", f"{others} other channel{'s' if others > 1 else ''}"))
         rows += [
-            ("Size", f"{self.ratio:.3g} times smaller than the source's own numbers ({source})"),
+            ("Size", f"{self.file_bits_per_second:.4g} bit/s/channel with all that is in the file"),
+            ("", f"{self.ratio:.3g} times smaller than the source's own numbers ({source})"),
             (
                 "",
                 f"{self.paper_ratio:.3g} times smaller than 32-bit floats at 512 Hz (as the BrainCodec paper counts)",

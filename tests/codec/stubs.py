@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mne_labram.codec.coders import check_weights
+
 
 def _unpacked(payload: bytes, dtype: str, shape: tuple[int, int]) -> np.ndarray:
     try:
@@ -65,6 +67,7 @@ class WithWeights(Rounded):
 
     def __init__(self, n_channels: int, weights: dict[str, str] | None = None) -> None:
         super().__init__(n_channels)
+        check_weights(weights or self.weights)
 
     def parameters(self) -> dict[str, Any]:
         return {"n_channels": self.n_channels, "weights": self.weights}

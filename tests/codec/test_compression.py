@@ -265,7 +265,8 @@ def test_a_file_is_compressed_piece_by_piece(make_raw, tmp_path, monkeypatch):
     monkeypatch.setattr(compression.RawSource, "__call__", spy)
     braincodec_compress(raw, tmp_path / "a.bcz", block_seconds=20)
     assert not raw.preload
-    blocks = [(start, stop) for start, stop in read if stop - start > 500]
+    blocks = [(start, stop) for start, stop in read if stop - start == 5000]
+    assert max(stop - start for start, stop in read) == 5000
     assert blocks == [(start, start + 5000) for start in range(0, 75_000, 5000)]
 
 

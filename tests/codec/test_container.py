@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from mne_labram.signal.contract import ContractError
 
 HEADER = {"b": [1, 2.5, None], "a": "Fp1 µ"}
 BODIES = [b"first", b"", b"\x00" * 300, b"BCZb in the middle \x89BCZ\r\n\x1a\n"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _copies() -> Iterator[None]:
+    """Give the smallest file a second header."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "_COPY_SHARE", 0)
+        yield
 
 
 def write(path: Path, header=HEADER, bodies=BODIES) -> Path:
@@ -147,11 +156,28 @@ def test_a_flipped_version_is_damage(tmp_path):
     assert reader.damage(4) == {}
 
 
+def test_the_second_header_is_a_small_part(tmp_path, monkeypatch):
+    """A short recording has none: its header damaged, the file is refused."""
+    monkeypatch.setattr(container, "_COPY_SHARE", 50)
+    for length, n_headers in ((1000, 1), (100_000, 2)):
+        path = write(tmp_path / f"{length}.bcz", bodies=[bytes(length)])
+        content = bytearray(path.read_bytes())
+        assert content.count(b"\x89BCZ\r\n") == n_headers
+        assert ContainerReader(path).notes == []
+        content[30] ^= 1
+        path.write_bytes(content)
+        if n_headers == 2:
+            assert len(ContainerReader(path).notes) == 1
+        else:
+            with pytest.raises(ContractError, match="its header is not whole"):
+                ContainerReader(path)
+
+
 def test_both_headers_gone(tmp_path):
     path = write(tmp_path / "a.bcz")
     content = path.read_bytes().replace(b"\x89BCZ\r\n\x1a\n", b"\x89BCZ\n\x1a\n\n")
     path.write_bytes(content)
-    with pytest.raises(ContractError, match="neither the header at its beginning nor the copy at its end is whole"):
+    with pytest.raises(ContractError, match="its header is not whole, nor is there a whole copy of it at its end"):
         ContainerReader(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mne_labram.codec import blocks
+from mne_labram.codec import blocks, container
 from mne_labram.codec.compression import braincodec_compress, braincodec_decompress
 from mne_labram.codec.container import ContainerReader
 from mne_labram.codec.layout import block_bounds
@@ -256,9 +256,13 @@ def test_no_damage_gives_wrong_data(small, data):
     """Bits flipped, bytes lost, doubled or overwritten anywhere: the samples as they were, NaN, or one sentence."""
     raw, path = small
     mode = data.draw(st.sampled_from(["hybrid", "lossless"]))
-    whole_path = path.with_name(f"{mode}.bcz")
+    share = data.draw(st.sampled_from([0, 50]))
+    whole_path = path.with_name(f"{mode}{share}.bcz")
     if not whole_path.exists():
-        braincodec_compress(raw, whole_path, mode=mode, block_seconds=1, report=False)
+        with pytest.MonkeyPatch.context() as patch:
+            # With 0, even this small file gets a second header.
+            patch.setattr(container, "_COPY_SHARE", share)
+            braincodec_compress(raw, whole_path, mode=mode, block_seconds=1, report=False)
     content = bytearray(whole_path.read_bytes())
     size = len(content)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -127,15 +127,13 @@ def codec_page(rows: Sequence[RateDistortionRow]) -> str:
     page : str
         For each data set: PRD by bitrate, other measures at 256 bit/s, bits saved, and whether goals are met.
     """
-    parts = []
+    parts: list[str] = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        own = [row for row in rows if row.dataset == dataset]
-        parts += [f"## {dataset}", "", *_prd_table(own), "", *_measures(own)]
-        saved = _saved_lines(curves(rows, dataset))
-        parts += [*([""] if saved else []), *saved, ""]
-        if dataset == "eegmat":
-            parts += [*_goals(own, curves(rows, dataset)), ""]
-    return "\n".join(parts).rstrip()
+        own, found = [row for row in rows if row.dataset == dataset], curves(rows, dataset)
+        goals = _goals(own, found) if dataset == "eegmat" else []
+        blocks = [[f"## {dataset}"], _prd_table(own), _measures(own), _saved_lines(found), goals]
+        parts += ["\n".join(block) for block in blocks if block]
+    return "\n\n".join(parts)
 
 
 def _prd_table(rows: Sequence[RateDistortionRow]) -> list[str]:

@@ -110,7 +110,7 @@ def write_recorded_hours(
     limit = float(np.ceil(1e6 * np.abs(x).max()))
     raw = mne.io.RawArray(x, info, copy=None, verbose="error")
     mne.export.export_raw(fname, raw, physical_range=(-limit, limit), verbose="error")
-    return f"recorded EEG ({len(used)} recordings of eegmat)"
+    return f"recorded EEG (eegmat, {len(used)} recordings)"
 
 
 def run_here(recording: str, fname: str, mode: str, bitrate: float, jobs: int, threads: int) -> None:

@@ -187,6 +187,7 @@ def test_page_says_what_is_saved_and_whether_goals_are_met() -> None:
     assert f"neural, 64 bit/s: PRD {prd:.2f} % (goal: at most 38 %, met)" in page
     assert "(goal: at most 22 %, missed)" in page
     assert f"{40 * 2**-0.64:.1f} ± 1.0 (51.2)" in page
+    assert "\n\n\n" not in page
     found = json.loads(json.dumps(rows_to_json([*reference, *hybrid]), allow_nan=False))
     assert found["saved"]["eegmat"]["KLT+DCT, variable"]["hybrid"]["256"] == pytest.approx(0.2)
     assert found["rows"][0]["overhead"] is None
@@ -246,7 +247,7 @@ def test_classification_table() -> None:
 def test_recorded_hours(tmp_path: Path, shared_data: Path) -> None:
     """One recording after the other, no two parts alike; made-up EEG where there are none."""
     source = write_recorded_hours(tmp_path / "a.edf", 0.06, shared_data, sfreq=128.0)
-    assert source == "recorded EEG (2 recordings of eegmat)"
+    assert source == "recorded EEG (eegmat, 2 recordings)"
     raw = mne.io.read_raw_edf(tmp_path / "a.edf", verbose="error")
     assert len(raw.ch_names) == 19
     assert raw.times[-1] == pytest.approx(216, abs=1.5)

@@ -91,7 +91,7 @@ CODECS: dict[str, Row] = {
     "braincodec": Row(BrainCodec, {**_CODEC, "input_scale": 20.0, "dead_code_threshold": 0.0}, (2, 4, N_TIMES)),
     "braincodec-linear": Row(
         BrainCodec,
-        {**_CODEC, "linear_path": True, "gain": True, "quantizer_dropout": 0.5},
+        {**_CODEC, "linear_path": True, "gain": True, "codebook_dim": 4, "cosine": True, "quantizer_dropout": 0.5},
         (2, 4, N_TIMES),
     ),
 }
@@ -480,9 +480,9 @@ def test_same_result_on_one_and_two_threads(row: Row) -> None:
         assert torch.equal(codes_one, codes_two)
 
 
-@pytest.mark.parametrize("name", ["classification-coordinates", "masked", "tokenizer"])
+@pytest.mark.parametrize("name", ["classification-coordinates", "masked", "tokenizer", *CODECS])
 def test_one_graph_for_the_compiler(name: str) -> None:
-    model = _build(ROWS[name]).eval()
+    model = _build({**ROWS, **CODECS}[name]).eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(_x()), model(_x()), rtol=0, atol=1e-5)

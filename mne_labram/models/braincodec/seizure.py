@@ -273,11 +273,11 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
 
     def _whole_seconds(self, n_times: int) -> int:
         """Count the seconds in a window, or refuse it."""
-        sfreq, contract = round(self.sfreq), self.contract
+        sfreq = round(self.sfreq)
         n_seconds, rest = divmod(n_times, sfreq)
-        if rest or not 1 <= n_seconds <= contract.max_patches:
+        if rest or not 1 <= n_seconds <= _LONGEST:
             raise ValueError(
-                f"A window must be 1 to {contract.max_patches} whole seconds of {sfreq} samples, got {n_times} samples."
+                f"A window must be 1 to {_LONGEST} whole seconds of {sfreq} samples, got {n_times} samples."
             )
         return n_seconds
 
@@ -297,7 +297,8 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         """Compute latents of checked input, and levels where they are taken out."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             normal, scale = self._normalized(x)
-            return self._latents(normal), torch.log10(scale).unsqueeze(2) if self.gain else None
+            # In float32 under autocast too: what follows squares them and takes the logarithm.
+            return self._latents(normal).float(), torch.log10(scale).unsqueeze(2) if self.gain else None
 
     def _classify(self, latents: Tensor, levels: Tensor | None, n_seconds: int) -> Tensor:
         """Turn latents into logits, shape (batch, n_seconds, n_outputs)."""

@@ -138,6 +138,10 @@ def _frame_bits(x: np.ndarray) -> int:
     width = int(np.abs(x).max()).bit_length() + 1
     if (x == x[0]).all():
         return _HEADER_BITS + width
+    # Low bits that are zero in all samples are left out ("wasted bits").
+    common = int(np.bitwise_or.reduce(x))
+    wasted = (common & -common).bit_length() - 1
+    x, width = x >> wasted, width - wasted
     costs = [width * len(x)]
     for order in range(min(5, len(x))):
         costs.append(width * order + _rice_bits(np.diff(x, order), order))

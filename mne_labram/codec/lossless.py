@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mne_labram.codec.prediction import MAX_GROUP, plan_prediction, regressor_lags, run_predictors
+from mne_labram.codec.prediction import MAX_COEFFICIENT, MAX_GROUP, plan_prediction, regressor_lags, run_predictors
 from mne_labram.codec.residuals import decode_residuals, encode_residuals
 
 __all__ = ["LosslessCoder"]
@@ -249,7 +249,7 @@ class LosslessCoder:
         coefficients = np.zeros(order, dtype=np.int64)
         for k in range(order):
             coefficient, place = _take_signed(payload, place)
-            coefficients[k] = max(min(coefficient, 2**22), -(2**22))
+            coefficients[k] = max(min(coefficient, MAX_COEFFICIENT), -MAX_COEFFICIENT)
         numbers = payload[place : place + 4]
         place += 4
         length, place = _take(payload, place)

@@ -18,6 +18,7 @@ from numba import njit
 
 __all__ = [
     "COEFFICIENT_BITS",
+    "MAX_COEFFICIENT",
     "FRACTION_BITS",
     "MAX_GROUP",
     "plan_prediction",
@@ -68,8 +69,9 @@ def shared_predictor(x: np.ndarray, order: int, steps: np.ndarray | int = 0) -> 
     Notes
     -----
     Least squares by the covariance method (Makhoul 1975, Linear prediction: a tutorial review, section II-C), with each
-    piece of each channel weighted by one over its residual in the round before: bits are a sum of logarithms. Computed
-    in floating-point numbers; what is stored is rounded, so that the decoder need not compute the same.
+    channel weighted by one over its residual in the round before; and again with each piece of each channel weighted,
+    in which pieces with jumps count for nothing. Computed in floating-point numbers; what is stored is rounded, so that
+    the decoder need not compute the same.
     """
     if order < 3:
         return np.array([(), (1,), (2, -1)][order], dtype=np.int64) << COEFFICIENT_BITS
@@ -82,17 +84,27 @@ def shared_predictor(x: np.ndarray, order: int, steps: np.ndarray | int = 0) -> 
     # Rounding to multiples of 2 s + 1 adds white noise.
     noise = np.broadcast_to(((2.0 * np.asarray(steps) + 1) ** 2 - 1) / 12, n_channels)
     grams += noise[:, None, None] * np.eye(order + 1)
-    vector = np.append(np.zeros(order - 2), [1.0, -2.0, 1.0])
-    for _ in range(4):
+    best, least = np.zeros(order), np.inf
+    for robust in (False, True):
+        vector = np.append(np.zeros(order - 2), [1.0, -2.0, 1.0])
         energies = np.einsum("i,pcij,j->pc", vector, grams, vector)
-        # Silence is no better evidence than the usual signal, and a jump is none: it would be all that counts.
-        usual = np.median(energies, axis=0) + 1 / 3
-        weights = np.minimum(1, 4 * usual / energies.clip(1e-9)) ** 2 / np.maximum(energies, usual / 4)
-        gram = np.einsum("pc,pcij->ij", weights, grams)
-        gram /= max(np.trace(gram) / (order + 1), 1e-300)
-        solution = np.linalg.lstsq(gram[:order, :order] + 1e-14 * np.eye(order), gram[:order, order], rcond=None)[0]
-        vector = np.append(-solution, 1.0)
-    coefficients = np.rint(np.nan_to_num(solution[::-1]) * 2**COEFFICIENT_BITS)
+        for _ in range(4):
+            usual = np.median(energies, axis=0) + 1 / 3
+            if robust:
+                # Silence is no better evidence than the usual signal, and a jump is none: it would be all that counts.
+                weights = np.minimum(1, 4 * usual / energies.clip(1e-9)) ** 2 / np.maximum(energies, usual / 4)
+            else:
+                weights = np.broadcast_to(1 / np.maximum(energies.mean(axis=0), usual / 4), energies.shape)
+            gram = np.einsum("pc,pcij->ij", weights, grams)
+            gram /= max(np.trace(gram) / (order + 1), 1e-300)
+            solution = np.linalg.lstsq(gram[:order, :order] + 1e-14 * np.eye(order), gram[:order, order], rcond=None)[0]
+            vector = np.append(-solution, 1.0)
+            energies = np.einsum("i,pcij,j->pc", vector, grams, vector)
+        # Bits are a sum of logarithms. What comes next makes better use of a fit to everything, unless it is spoiled.
+        bits = np.log(energies.clip(0) + 1 / 3).mean()
+        if bits < least - 0.1:
+            best, least = solution, bits
+    coefficients = np.rint(np.nan_to_num(best[::-1]) * 2**COEFFICIENT_BITS)
     return np.clip(coefficients, -MAX_COEFFICIENT, MAX_COEFFICIENT).astype(np.int64)
 
 

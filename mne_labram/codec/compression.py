@@ -108,6 +108,8 @@ def braincodec_compress(
     inst = _opened(raw)
     _refuse_itself(inst, path)
     source, parts, notes = _source(inst)
+    if isinstance(inst, RawBrainCodec) and inst.compression.get("mode") != "lossless":
+        notes.append(f"{describe_source(inst)} was compressed before; what was lost then cannot be won back.")
     unknown = [name for name in lossless_channels if name not in inst.ch_names]
     if isinstance(lossless_channels, str) or unknown:
         wrong = lossless_channels if isinstance(lossless_channels, str) else unknown[0]
@@ -311,7 +313,6 @@ def _is_number(value: Any) -> bool:
 
 def _opened(raw: Any) -> BaseRaw:
     if isinstance(raw, (str, os.PathLike)) and Path(raw).suffix.lower() == ENDING:
-        logger.info(f"{Path(raw).name} is compressed already; what was lost then cannot be won back.")
         return RawBrainCodec(raw)
     inst = open_recording(raw)
     if not isinstance(inst, BaseRaw):

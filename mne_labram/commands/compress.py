@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -72,13 +73,13 @@ def compress(
         report=report,
         n_jobs=jobs,
         overwrite=overwrite,
-        verbose="error",
     )
     if json is not None:
         with written_whole(json, overwrite=overwrite) as temporary:
             temporary.write_text(json_format.dumps(made.to_dict(), indent=1) + "\n", encoding="utf8")
     if not quiet:
-        typer.echo(str(made))
+        # The notes were logged.
+        typer.echo(str(replace(made, notes=[])))
 
 
 def decompress(

@@ -1,4 +1,4 @@
-"""The blocks of a file, decoded when they are asked for."""
+"""Blocks coded, and decoded when they are asked for, here or in other processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mne_labram.codec.body import decode_body
+from mne_labram.codec.body import NoGridError, decode_body, encode_body
 from mne_labram.codec.container import ContainerReader
 from mne_labram.codec.header import whole_number
 from mne_labram.codec.layout import Layout, block_bounds, layout_from
+from mne_labram.codec.quality import Quality
 from mne_labram.signal.contract import ContractError
 
-__all__ = ["DecodedBlocks", "in_order"]
+__all__ = ["DecodedBlocks", "encode_block", "in_order"]
 
 # Decoded blocks that are kept: reading goes forwards, and around a border two are needed again and again.
 _KEPT = 3
@@ -51,6 +52,49 @@ def in_order(function: Callable[..., Any], tasks: Iterable[tuple], n_jobs: int) 
     with Parallel(n_jobs=n_jobs) as pool:
         while batch := list(islice(tasks, at_once)):
             yield from pool(delayed(function)(*task) for task in batch)
+
+
+def encode_block(
+    storage: str, samples: np.ndarray, bits: int | None, sfreq: float, report: bool
+) -> tuple[bytes, Quality | None, int | None]:
+    """Code a block, in this process or another one, which for that imports no more than this module does.
+
+    Parameters
+    ----------
+    storage : str
+        How channels are kept, as JSON.
+    samples : ndarray, shape (n_channels, n_samples)
+        As MNE holds them.
+    bits : int | None
+        What the coder may spend.
+    sfreq : float
+        Sampling rate in Hz.
+    report : bool
+        Decode the block again and measure the error.
+
+    Returns
+    -------
+    body : bytes
+        The block.
+    quality : Quality | None
+        How good it is.
+    lost : int | None
+        The channel that lies on no grid though it should; the body is empty then.
+    """
+    layout = layout_from(storage)
+    try:
+        body = encode_body(layout, samples, bits)
+    except NoGridError as error:
+        return b"", None, error.args[1]
+    if not report:
+        return body, None, None
+    decoded = decode_body(layout, body, samples.shape[1])
+    quality = Quality(sfreq)
+    quality.add(samples[layout.main] * 1e6, decoded[layout.main] * 1e6)
+    if layout.integers and not layout.max_error:
+        # Every integer was found again (encode_body refuses otherwise); what differs is the last bit of the floats.
+        quality.largest = 0.0
+    return body, quality, None
 
 
 class DecodedBlocks:

@@ -199,8 +199,12 @@ def _fitting(x: np.ndarray, known: Grid | None, allowed: float) -> tuple[Grid | 
         if digital is not None:
             return known, digital
     if allowed:
-        grid = coarse_grid(find_grid(x), allowed)
-        return grid, _within(grid, x, allowed)
+        # A grid is found to within the rounding of float32, which may be more than is allowed.
+        for grid in (coarse_grid(find_grid(x), allowed), coarse_grid(None, allowed)):
+            digital = _within(grid, x, allowed)
+            if digital is not None:
+                return grid, digital
+        return None, None
     grid = find_grid(x)
     return (None, None) if grid is None else (grid, grid.digital(x))
 

@@ -15,8 +15,8 @@ from mne.io import BaseRaw
 from mne.utils import logger, verbose
 
 from mne_labram._files import checked_ending, written_whole
-from mne_labram.codec.blocks import in_order
-from mne_labram.codec.body import NoGridError, coded_bytes, decode_body, encode_body
+from mne_labram.codec.blocks import encode_block, in_order
+from mne_labram.codec.body import coded_bytes
 from mne_labram.codec.coders import CODERS
 from mne_labram.codec.container import ENDING, ContainerWriter
 from mne_labram.codec.header import header_of, outside
@@ -24,7 +24,6 @@ from mne_labram.codec.layout import block_bounds, layout_from, no_grid_sentence,
 from mne_labram.codec.quality import Quality
 from mne_labram.codec.raw import RawBrainCodec
 from mne_labram.codec.report import CompressionReport
-from mne_labram.decoding.progress import progress_bar
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.opening import READING_ERRORS, describe_source, open_recording, reason_of
 from mne_labram.signal.source import RawSource, edf_parts, signals_of
@@ -103,6 +102,9 @@ def braincodec_compress(
     --------
     braincodec_decompress : Give the Raw back.
     """
+    # With the room it lives in comes torch, which nothing else here needs.
+    from mne_labram.decoding.progress import progress_bar
+
     path = checked_ending(Path(fname).expanduser(), "A compressed recording", ENDING)
     _check_arguments(mode, bitrate, max_error, block_seconds, n_jobs)
     inst = _opened(raw)
@@ -239,16 +241,17 @@ def _coded(
     job: _Job, bounds: list[tuple[int, int]], n_jobs: int, raw: BaseRaw
 ) -> Iterator[tuple[bytes, Quality | None]]:
     """Yield the blocks in order, coded."""
-    results = in_order(_encode_block, _tasks(job, bounds, raw), n_jobs)
+    results = in_order(encode_block, _tasks(job, bounds, raw), n_jobs)
     for (start, stop), (body, quality, lost) in zip(bounds, results, strict=True):
         if lost is not None:
             where = f" between {start / job.source.sfreq:.6g} and {stop / job.source.sfreq:.6g} s"
-            raise ContractError(no_grid_sentence(raw.ch_names[lost], where))
+            max_error = 1e6 * layout_from(job.storage).max_error
+            raise ContractError(no_grid_sentence(raw.ch_names[lost], where, max_error))
         yield body, quality
 
 
 def _tasks(job: _Job, bounds: list[tuple[int, int]], raw: BaseRaw) -> Iterator[tuple]:
-    """Read the blocks, look at what is in them, and yield the arguments of :func:`_encode_block`."""
+    """Read the blocks, look at what is in them, and yield the arguments of :func:`~mne_labram.codec.blocks.encode_block`."""
     layout = layout_from(job.storage)
     sfreq = job.source.sfreq
     for start, stop in bounds:
@@ -270,26 +273,6 @@ def _tasks(job: _Job, bounds: list[tuple[int, int]], raw: BaseRaw) -> Iterator[t
             job.n_missing += int(missing.sum())
         bits = None if job.bitrate is None else int(job.bitrate * (stop - start) / sfreq * len(layout.main))
         yield job.storage, samples, bits, sfreq, job.report and bool(layout.main)
-
-
-def _encode_block(
-    storage: str, samples: np.ndarray, bits: int | None, sfreq: float, report: bool
-) -> tuple[bytes, Quality | None, int | None]:
-    """Return a coded block, how good it is, and the channel that lies on no grid though it should."""
-    layout = layout_from(storage)
-    try:
-        body = encode_body(layout, samples, bits)
-    except NoGridError as error:
-        return b"", None, error.args[1]
-    if not report:
-        return body, None, None
-    decoded = decode_body(layout, body, samples.shape[1])
-    quality = Quality(sfreq)
-    quality.add(samples[layout.main] * 1e6, decoded[layout.main] * 1e6)
-    if layout.integers and not layout.max_error:
-        # Every integer was found again (encode_body refuses otherwise); what differs is the last bit of the floats.
-        quality.largest = 0.0
-    return body, quality, None
 
 
 def _check_arguments(mode: str, bitrate: float, max_error: float | None, block_seconds: float, n_jobs: int) -> None:

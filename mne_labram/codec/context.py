@@ -193,7 +193,10 @@ class ContextModel:
     output_bias : int
         Its bias.
     probabilities : array of uint32, shape (n_distributions, n_symbols)
-        Distributions of magnitudes in ``2 ** -16``; the last symbol announces a larger magnitude.
+        Distributions in ``2 ** -16`` of what is left of a magnitude after its lowest bits are taken off; the last symbol
+        announces more.
+    shifts : array of int64, shape (n_distributions,)
+        How many bits are taken off; they are written as they are.
 
     Notes
     -----
@@ -214,6 +217,7 @@ class ContextModel:
     output: np.ndarray
     output_bias: int
     probabilities: np.ndarray
+    shifts: np.ndarray
 
     @property
     def n_symbols(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -114,6 +115,10 @@ def collect_contexts(
     return CoefficientSample(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
+# Share of the gradient that units get which are clipped, so that none is lost for good.
+_LEAK = 0.05
+
+
 class _FloatModel(nn.Module):
     """The network while it is trained: the same arithmetic, with gradients."""
 
@@ -127,8 +132,10 @@ class _FloatModel(nn.Module):
         self.second_bias = nn.Parameter(torch.full((n_second,), 0.2))
         self.output = nn.Parameter(torch.rand(n_second) * 0.2)
         self.output_bias = nn.Parameter(torch.tensor(0.0))
-        # Geometric distributions of rising mean to start from.
-        means = torch.logspace(-2.3, 1.1, n_distributions)
+        # Geometric distributions of rising mean to start from, of what is left of magnitudes after their shift.
+        means = torch.logspace(math.log10(0.005), math.log10(700), n_distributions)
+        self.register_buffer("shifts", (means / 8).log2().round().clamp_min(0).long())
+        means = means / 2.0**self.shifts
         ratio = means / (1 + means)
         logits = torch.arange(n_symbols) * ratio.log()[:, None]
         logits[:, -1] -= (1 - ratio).log()
@@ -142,9 +149,10 @@ class _FloatModel(nn.Module):
 
     @staticmethod
     def _activation(values: Tensor) -> Tensor:
-        """Clip, and round down to 255ths with gradients as if it were not rounded."""
-        values = values.clamp(0, 1) + 0.01 * (values - values.clamp(0, 1)).detach() * 0
-        return values + ((values * 255).floor() / 255 - values).detach()
+        """Clip and round down to 255ths; gradients do not see the rounding, and a little of them what is clipped."""
+        clipped = values.clamp(0, 1)
+        leaky = clipped + _LEAK * (values - clipped)
+        return leaky + ((clipped * 255).floor() / 255 - leaky).detach()
 
     def position(self, features: Tensor, frequency: Tensor, component: Tensor, level: Tensor) -> Tensor:
         """Compute where in the row of distributions a coefficient belongs."""
@@ -156,17 +164,24 @@ class _FloatModel(nn.Module):
         )
         return (second @ self.output + self.output_bias) * len(self.logits)
 
-    def forward(self, features: Tensor, frequency: Tensor, component: Tensor, level: Tensor, symbol: Tensor) -> Tensor:
-        """Compute the information of the symbols in bits."""
+    def forward(self, features: Tensor, frequency: Tensor, component: Tensor, level: Tensor, size: Tensor) -> Tensor:
+        """Compute the information of magnitudes in bits, without signs."""
         last = len(self.logits) - 1
         position = self.position(features, frequency, component, level)
         # Outside the row the gradient leads back in.
         position = position - (position - position.clamp(0, last)).detach()
         low = position.detach().floor().clamp(0, last - 1).long()
-        weight = position - low
-        table = self.logits.softmax(1)
-        share = (1 - weight) * table[low, symbol] + weight * table[low + 1, symbol]
-        return -share.clamp_min(1e-7).log2()
+        weight = (position - low).clamp(1e-6, 1 - 1e-6)
+        table = self.logits.log_softmax(1)
+
+        def information(row: Tensor) -> Tensor:
+            shift = self.shifts[row]
+            rest, escape = size >> shift, self.logits.shape[1] - 1
+            above = torch.where(rest >= escape, 2 * (rest - escape + 1).clamp_min(1).log2().floor() + 1, 0)
+            return table[row, rest.clamp_max(escape)] - math.log(2) * (shift + above)
+
+        share = torch.logaddexp((1 - weight).log() + information(low), weight.log() + information(low + 1))
+        return -share / math.log(2)
 
 
 def fit_context_model(
@@ -174,11 +189,11 @@ def fit_context_model(
     *,
     n_hidden: int = 32,
     n_second: int = 16,
-    n_distributions: int = 64,
+    n_distributions: int = 96,
     n_symbols: int = 18,
     n_steps: int = 4000,
     batch: int = 8192,
-    learning_rate: float = 5e-3,
+    learning_rate: float = 4e-3,
     seed: int = 0,
 ) -> ContextModel:
     """Train the network and round it to integers.
@@ -209,19 +224,27 @@ def fit_context_model(
         edges = millihertz_edges()
         model = _FloatModel(n_hidden, n_second, n_distributions, n_symbols, len(edges) + 1)
     generator = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, n_steps)
-    symbols = np.minimum(sample.magnitude, n_symbols - 1)
+    network = [values for name, values in model.named_parameters() if name != "logits"]
+    optimizer = torch.optim.AdamW(
+        [{"params": network}, {"params": [model.logits]}], learning_rate, weight_decay=0.0
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [learning_rate, 0.3 * learning_rate], n_steps)
+    # The network learns to tell the scale from distributions of known scale, which then take their shape: both at once,
+    # it settles anywhere in the row.
+    model.logits.requires_grad_(False)
     mean = 0.0
     for step in range(n_steps):
-        rows = generator.integers(len(symbols), size=batch)
+        if step == n_steps // 4:
+            model.logits.requires_grad_(True)
+        rows = generator.integers(len(sample.magnitude), size=batch)
         loss = model(
             torch.from_numpy(sample.features[rows]).float(),
             *(torch.from_numpy(field[rows]).long() for field in (sample.frequency, sample.component, sample.level)),
-            torch.from_numpy(symbols[rows]).long(),
+            torch.from_numpy(sample.magnitude[rows]).long(),
         ).mean()
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         mean += (loss.item() - mean) * max(0.005, 1 / (step + 1))
@@ -250,6 +273,7 @@ def _as_integers(model: _FloatModel, edges: np.ndarray) -> ContextModel:
         second=whole(model.second.clamp(-15, 15), 64, np.int16),
         second_bias=whole(model.second_bias, unit, np.int32),
         output=whole(model.output, scale, np.int16),
-        output_bias=np.int32(round(float(model.output_bias) * 256 * n) + 128),
+        output_bias=round(float(model.output_bias) * 256 * n) + 128,
         probabilities=probabilities,
+        shifts=model.shifts.numpy().astype(np.int64),
     )

@@ -23,6 +23,8 @@ __all__ = ["CODED_TYPES", "Layout", "block_bounds", "layout_from", "plan_storage
 CODED_TYPES = ("eeg", "seeg", "ecog", "dbs", "eog", "emg")
 # Excerpts on which a grid is looked for; that it holds everywhere is verified block by block.
 _EXCERPT, _N_EXCERPTS = 2.0, 3
+# What a coder may learn from: so many seconds in all, in pieces of so many, and no more values than this.
+_CODER_EXCERPTS, _CODER_EXCERPT, _CODER_VALUES = 240.0, 8.0, 6e6
 _FORMAT_BITS = {"short": 16, "int": 32, "single": 32}
 
 
@@ -182,6 +184,8 @@ def plan_storage(
         if without:
             raise ContractError(no_grid_sentence(without[0]))
     made = {"sfreq": float(raw.info["sfreq"]), "block_samples": block_samples}
+    if main and not integers:
+        options |= {"excerpts": _main_excerpts(source, main), "n_samples": source.n_times}
     used = list(grids)
     if integers and max_error:
         for i in main:
@@ -203,8 +207,13 @@ def plan_storage(
     }
 
 
-def no_grid_sentence(name: str, where: str = "") -> str:
-    """Say that a channel cannot be kept exactly as integers."""
+def no_grid_sentence(name: str, where: str = "", max_error: float = 0.0) -> str:
+    """Say that a channel cannot be kept as integers, exactly or with an error in µV."""
+    if max_error:
+        return (
+            f"Channel {name!r} is too large{where} to be kept to within {max_error:g} µV; allow more (max_error), or "
+            "drop it if it is no EEG."
+        )
     return (
         f"Channel {name!r} does not lie on a digital grid{where}, as after filtering, re-referencing or resampling, so "
         "it cannot be kept bit-exact as integers; pass max_error=0.1 (µV), or whatever error you accept."
@@ -245,6 +254,19 @@ def _excerpts(source: RawSource) -> np.ndarray:
     length = min(source.n_times, max(1, round(_EXCERPT * source.sfreq)))
     starts = np.unique(np.linspace(0, source.n_times - length, _N_EXCERPTS).round().astype(int))
     return np.concatenate([source(int(start), int(start) + length) for start in starts], axis=1)
+
+
+def _main_excerpts(source: RawSource, channels: Sequence[int]) -> list[np.ndarray]:
+    """Return pieces of channels in µV, spread over the recording, from which a coder may learn what it is like."""
+    total = min(source.n_times, _CODER_EXCERPTS * source.sfreq, max(_CODER_VALUES / len(channels), source.sfreq))
+    length = round(min(total, max(_CODER_EXCERPT * source.sfreq, 1)))
+    count = max(1, round(total / max(length, 1)))
+    if total >= source.n_times:
+        length, count = source.n_times, 1
+    starts = np.linspace(0, source.n_times - length, count).round().astype(int)
+    pieces = [source(start, start + length)[list(channels)] * 1e6 for start in np.unique(starts).tolist()]
+    # What is not a number is masked when it is coded; here it counts as nothing.
+    return [np.nan_to_num(piece, posinf=0.0, neginf=0.0) for piece in pieces]
 
 
 def _edf_grid(part: EdfPart, signal: int) -> Grid | None:

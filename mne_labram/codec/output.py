@@ -8,7 +8,6 @@ from pathlib import Path
 from mne_labram._files import written_whole
 from mne_labram.codec.edf_writer import edf_calibrations, not_in_edf, write_edf
 from mne_labram.codec.raw import RawBrainCodec
-from mne_labram.decoding.progress import progress_bar
 
 __all__ = ["write_recording"]
 
@@ -40,15 +39,13 @@ def write_recording(raw: RawBrainCodec, fname: str | os.PathLike[str], *, overwr
         If the file exists, or cannot be written.
     """
     path = Path(fname)
-    with written_whole(path, overwrite=overwrite) as temporary, progress_bar(1, path.name, "file") as bar:
+    with written_whole(path, overwrite=overwrite) as temporary:
         if path.suffix.lower() not in (".edf", ".bdf"):
             raw.save(temporary, verbose="error")
-            bar.update()
             return []
         storage = raw.compression["storage"]
         known = edf_calibrations(storage, raw.info, path.suffix.lower() == ".bdf")
         notes = write_edf(raw, temporary, calibrations=known)
-        bar.update()
     lost = not_in_edf(raw.info)
     if lost:
         notes.insert(0, f"{path.suffix} does not keep {', '.join(lost)}; _raw.fif does.")

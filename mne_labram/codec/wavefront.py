@@ -18,7 +18,7 @@ from mne_labram.codec.context import (
     component_classes,
 )
 
-__all__ = ["CoefficientLayout", "choose_distributions", "decode_coefficients", "encode_coefficients", "sign_bits"]
+__all__ = ["CoefficientLayout", "choose_distributions", "decode_coefficients", "encode_coefficients", "magnitude_bits"]
 
 # A channel runs so many bins behind the one before, and a frame behind the last: what FEATURES look at is then known.
 _CHANNEL_LAG, _FRAME_LAG = 3, 5
@@ -38,19 +38,12 @@ class CoefficientLayout(NamedTuple):
         Coefficients of a frame; those above are zero.
     bin_millihertz : tuple of int
         Width of a bin in mHz, a fraction of whole numbers.
-    ordered : bool
-        Whether channels are components of falling variance, so that their number tells something.
     """
 
     exponents: np.ndarray
     levels: np.ndarray
     n_bins: int
     bin_millihertz: tuple[int, int]
-    ordered: bool
-
-    def classes(self) -> np.ndarray:
-        """Return the class of each channel."""
-        return component_classes(len(self.exponents)) if self.ordered else np.zeros(len(self.exponents), np.int64)
 
 
 class _Order(NamedTuple):
@@ -94,34 +87,43 @@ def choose_distributions(model: ContextModel, magnitudes: np.ndarray, layout: Co
     chosen : array of uint8, shape (n_channels, n_frames, n_bins)
         Rows of ``model.distributions``.
     """
+    n_channels = len(layout.exponents)
     neighbours = Neighbours(layout.exponents, layout.n_bins)
     neighbours.fill(magnitudes)
     frequency = model.frequency_classes(layout.n_bins, layout.bin_millihertz)
     chosen = np.empty(magnitudes.shape, np.uint8)
-    for channel, component in enumerate(layout.classes()):
+    for channel, component in enumerate(component_classes(n_channels)):
         bias = model.bias(frequency, component, layout.levels[channel][:, None])
         chosen[channel] = model.choose(neighbours.features(channel, model.table), bias)
     return chosen
 
 
-def sign_bits(magnitudes: np.ndarray, n_symbols: int) -> np.ndarray:
-    """Count the bits of each coefficient that no distribution tells: its sign, and what exceeds the table.
+def magnitude_bits(model: ContextModel, magnitudes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Compute what each coefficient costs, sign included.
 
     Parameters
     ----------
+    model : ContextModel
+        Of the coder.
     magnitudes : array of int
         Absolute values.
-    n_symbols : int
-        Symbols of the table; the last one announces an Exp-Golomb code.
+    chosen : array of uint8
+        Their distributions, of the same shape.
 
     Returns
     -------
     bits : array of float32
         Of the same shape.
     """
-    above = np.maximum(magnitudes - (n_symbols - 2), 1)
-    escape = np.where(magnitudes >= n_symbols - 1, 2 * np.floor(np.log2(above)) + 1, 0)
-    return ((magnitudes > 0) + escape).astype(np.float32)
+    shifts = model.shifts[chosen]
+    rest = magnitudes >> shifts
+    escape = model.n_symbols - 1
+    bits = model.code_lengths[chosen, np.minimum(rest, escape)] + shifts + (magnitudes > 0)
+    above = np.flatnonzero(rest.reshape(-1) >= escape)
+    if len(above):
+        bits = bits.astype(np.float32)
+        bits.reshape(-1)[above] += 2 * np.floor(np.log2(rest.reshape(-1)[above] - (escape - 1))) + 1
+    return bits
 
 
 def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: CoefficientLayout) -> bytes:
@@ -140,7 +142,7 @@ def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: C
     -------
     payload : bytes
         Three streams: magnitudes, by the range coder of ``constriction`` (Bamler 2022, arXiv:2201.01741); signs; and
-        Exp-Golomb codes of what exceeds the table.
+        Exp-Golomb codes of what exceeds the table, with the lowest bits of large magnitudes.
     """
     magnitudes = np.abs(coefficients).astype(np.int64)
     chosen = choose_distributions(model, magnitudes, layout)
@@ -151,20 +153,24 @@ def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: C
         [lanes[part] * n_bins + (step - order.lags[part]) for step, part in enumerate(order.active(n_bins))]
         or [np.zeros(0, np.int64)]
     )
-    ordered = magnitudes.reshape(-1)[flat]
-    escape = model.n_symbols - 1
+    ordered, rows = magnitudes.reshape(-1)[flat], chosen.reshape(-1)[flat]
+    shifts = model.shifts[rows]
+    rest, escape = ordered >> shifts, model.n_symbols - 1
     encoder = constriction.stream.queue.RangeEncoder()
     if len(flat):
         family = constriction.stream.model.Categorical(lazy=True, perfect=False)
-        rows = chosen.reshape(-1)[flat]
         # In pieces: one row of the table per symbol takes memory.
         for start in range(0, len(flat), 2**16):
             piece = slice(start, start + 2**16)
-            symbols = np.minimum(ordered[piece], escape).astype(np.int32)
+            symbols = np.minimum(rest[piece], escape).astype(np.int32)
             encoder.encode(symbols, family, model.distributions[rows[piece]])
     words = np.asarray(encoder.get_compressed(), "<u4").tobytes()
     signs = np.packbits(coefficients.reshape(-1)[flat][ordered > 0] < 0).tobytes()
-    extra = "".join(_exp_golomb(value - escape + 1) for value in ordered[ordered >= escape].tolist())
+    more = np.flatnonzero((shifts > 0) | (rest >= escape))
+    extra = "".join(
+        (_exp_golomb(left - escape + 1) if left >= escape else "") + (f"{value & (1 << shift) - 1:0{shift}b}" if shift else "")
+        for value, left, shift in zip(ordered[more].tolist(), rest[more].tolist(), shifts[more].tolist(), strict=True)
+    )
     extra_bytes = np.packbits(np.frombuffer(extra.encode(), np.uint8) - ord("0")).tobytes()
     return _LENGTHS.pack(len(words), len(signs), len(extra_bytes)) + words + signs + extra_bytes
 
@@ -194,8 +200,11 @@ class _Bits:
             length += 1
             if length > 31:
                 raise ValueError("These are not coefficients: a number is too long.")
-        value = 1
-        for bit in self.take(length - 1).tolist():
+        return self.binary(length - 1, 1)
+
+    def binary(self, length: int, value: int) -> int:
+        """Append so many bits to a number."""
+        for bit in self.take(length).tolist():
             value = 2 * value + bit
         return value
 
@@ -249,8 +258,11 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
             bins = step - order.lags[part]
             rows = walk.choose(part, bins)
             values = np.asarray(decoder.decode(family, model.distributions[rows]), np.int64)
-            for index in np.flatnonzero(values == escape).tolist():
-                values[index] = escape - 1 + numbers.exp_golomb()
+            shifts = model.shifts[rows]
+            for index in np.flatnonzero((values == escape) | (shifts > 0)).tolist():
+                if values[index] == escape:
+                    values[index] += numbers.exp_golomb() - 1
+                values[index] = numbers.binary(int(shifts[index]), int(values[index]))
             walk.note(part, bins, values)
             parts.append(values)
     except AssertionError as error:
@@ -278,7 +290,7 @@ class _Walk:
         _, n_channels, n_frames, n_sums = self.neighbours.sums.shape
         channels, frames = order.channels, order.frames
         self.frequency = model.frequency_classes(layout.n_bins, layout.bin_millihertz)
-        self.fixed = model.component[layout.classes()[channels]] + model.level[layout.levels[channels, frames]]
+        self.fixed = model.component[component_classes(len(layout.exponents))[channels]] + model.level[layout.levels[channels, frames]]
         self.unit = self.neighbours.unit[channels, frames]
         self.per_step = self.neighbours.per_step[channels, frames][:, None]
 

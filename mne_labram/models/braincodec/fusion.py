@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mne_labram.nn.modules import share_parameters
 from mne_labram.nn.pooling import AttentionPooling
+from mne_labram.nn.standardization import RunningStandardization
 
 __all__ = ["AttentionFusion", "ConvolutionFusion"]
 
@@ -125,10 +126,10 @@ class AttentionFusion(nn.Module):
 
     Notes
     -----
-    Ours. Of every channel and second, the mean latent and the logarithm of the mean squares are mapped to a vector, and
-    the vectors of all channels are pooled by :class:`mne_labram.nn.pooling.AttentionPooling`, so that any number of
-    channels in any order will do, and a seizure that is seen in a few of them is not diluted by all others. Latents
-    have signs: what tells a seizure is how large they are, which a mean of them does not show.
+    Ours. Of every channel and second, the mean latent and the logarithm of the mean squares, standardised, are mapped
+    to a vector, and the vectors of all channels are pooled by :class:`mne_labram.nn.pooling.AttentionPooling`, so that
+    any number of channels in any order will do, and a seizure that is seen in a few of them is not diluted by all
+    others. Latents have signs: what tells a seizure is how large they are, which a mean of them does not show.
     """
 
     bins_per_second = 1
@@ -136,6 +137,7 @@ class AttentionFusion(nn.Module):
     def __init__(self, dim: int, width: int, n_levels: int = 0) -> None:
         super().__init__()
         self.width = width
+        self.standardize = RunningStandardization(2 * dim + n_levels)
         self.project = nn.Sequential(nn.Linear(2 * dim + n_levels, width), nn.ReLU())
         self.pool = AttentionPooling(width)
 
@@ -165,4 +167,4 @@ class AttentionFusion(nn.Module):
         if levels is not None:
             seen = torch.cat((seen, levels.unsqueeze(2).expand(-1, -1, n_seconds, -1)), dim=3)
         # (batch, n_seconds, n_chans, width): attention is over the channels of one second.
-        return self.pool(self.project(seen).transpose(1, 2)).transpose(1, 2)
+        return self.pool(self.project(self.standardize(seen)).transpose(1, 2)).transpose(1, 2)

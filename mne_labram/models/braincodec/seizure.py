@@ -25,6 +25,8 @@ __all__ = ["FUSIONS", "HEADS", "BrainCodecForSeizure"]
 
 #: What ``fusion`` and ``head`` may be.
 FUSIONS, HEADS = ("attention", "conv"), ("second", "window")
+# Microvolts that latents have about unit variance at, where the encoder knows no levels (see NeuroStorm).
+_TYPICAL_RMS = 10.0
 # The published window in seconds, and the longest that a contract allows.
 _SECONDS, _LONGEST = 4, 60
 
@@ -62,7 +64,8 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
     ratios, n_filters, max_filters, dim, n_residual_layers, dilation_base, compress
         Sizes of the encoder, see :class:`~mne_labram.BrainCodec`; the published classifier's has four strides of 2.
     kernel_size, last_kernel_size, residual_kernel_size, linear_path, gain, input_scale, activation
-        As of the codec that the encoder comes from. With ``gain``, the head is given the levels that are taken out.
+        As of the codec that the encoder comes from. With ``gain``, latents get the level of
+        the signal back before they are classified, since how large a wave is tells a seizure.
     freeze_encoder : bool
         Leave the encoder's weights as they are.
     fusion : {"attention", "conv"}
@@ -294,11 +297,14 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         return x
 
     def _encoded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute latents of checked input, and levels where they are taken out."""
+        """Compute latents of checked input, at the level of the signal, and levels where the encoder does without."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             normal, scale = self._normalized(x)
             # In float32 under autocast too: what follows squares them and takes the logarithm.
-            return self._latents(normal).float(), torch.log10(scale).unsqueeze(2) if self.gain else None
+            latents = self._latents(normal).float()
+            if not self.gain:
+                return latents, None
+            return latents * (scale / _TYPICAL_RMS)[..., None, None], torch.log10(scale).unsqueeze(2)
 
     def _classify(self, latents: Tensor, levels: Tensor | None, n_seconds: int) -> Tensor:
         """Turn latents into logits, shape (batch, n_seconds, n_outputs)."""

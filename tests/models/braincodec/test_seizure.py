@@ -243,7 +243,10 @@ def test_the_codecs_encoder() -> None:
     codec = _codec(linear_path=True, gain=True, contract={"h_freq": 70.0}, ch_names=["Fp1", "Cz"], sfreq=256)
     model = BrainCodecForSeizure.from_encoder(codec, n_outputs=2, hidden_dim=8)
     x = _x(2, 2, 512)
-    torch.testing.assert_close(model._encoded(x)[0], codec.latents(x))
+    latents, levels = model._encoded(x)
+    rms = x.square().mean(dim=2).sqrt()
+    torch.testing.assert_close(levels[..., 0], torch.log10(rms))
+    torch.testing.assert_close(latents, codec.latents(x) * rms[..., None, None] / 10.0)
     assert (model.sfreq, model.ch_names, model.contract.h_freq) == (256, ["FP1", "CZ"], 70.0)
     with torch.no_grad():
         next(model.encoder.parameters()).add_(1.0)

@@ -251,7 +251,7 @@ def _coded(
 
 
 def _tasks(job: _Job, bounds: list[tuple[int, int]], raw: BaseRaw) -> Iterator[tuple]:
-    """Read the blocks, look at what is in them, and yield the arguments of :func:`~mne_labram.codec.blocks.encode_block`."""
+    """Read the blocks, look at what is in them, and yield the arguments of ``encode_block``."""
     layout = layout_from(job.storage)
     sfreq = job.source.sfreq
     for start, stop in bounds:

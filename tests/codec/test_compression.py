@@ -137,6 +137,21 @@ def test_bounded_error(mixed_raw, tmp_path, max_error):
     assert report.n_bytes < exact.n_bytes or expected == 0
 
 
+def test_bounded_error_of_epochs(shared_data, tmp_path):
+    """Float32 that nearly lie on a grid."""
+    epochs = mne.read_epochs(shared_data / "uci_eeg" / "co2a0000364-epo.fif", verbose="error")
+    raw = mne.io.RawArray(np.concatenate(list(epochs.get_data()), axis=1), epochs.info, verbose="error")
+    braincodec_compress(raw, tmp_path / "a.bcz", mode="lossless", max_error=0.5)
+    error = np.abs(raw.get_data() - braincodec_decompress(tmp_path / "a.bcz").get_data()).max()
+    assert 0.2e-6 < error <= 0.5e-6 * (1 + 1e-9)
+
+
+def test_too_large_for_a_bounded_error(make_raw, tmp_path):
+    raw = make_raw(edit=lambda x: x[2].__imul__(1e9))
+    with pytest.raises(ContractError, match="Channel 'F3' is too large between 0 and 20 s to be kept to within 0.5 µV"):
+        braincodec_compress(raw, tmp_path / "a.bcz", mode="lossless", max_error=0.5)
+
+
 def test_a_grid_that_ends_in_the_middle(make_raw, tmp_path):
     """Excerpts all lie on a grid and one block does not: an error names channel and time, and no file is left."""
 

@@ -330,6 +330,6 @@ def _source(raw: BaseRaw) -> tuple[RawSource, list, list[str]]:
 
 
 def _writer() -> str:
-    import mne_labram
+    from mne_labram import __version__
 
-    return f"mne_labram {mne_labram.__version__}"
+    return f"mne_labram {__version__}"

@@ -163,6 +163,8 @@ def block_coder(mode: str) -> Callable[[CodecRecording, float, int], Any]:
             ch_names=recording.ch_names,
             block_samples=block_samples,
             bitrate=bitrate,
+            excerpts=[recording.x.astype(np.float64)],
+            n_samples=recording.x.shape[1],
         )
         return _BothEnds(coder, restore_coder(mode, json.loads(json.dumps(coder.parameters()))))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mne_labram.codec.coders import BlockCoder
-from mne_labram.codec.grid import Grid, coarse_grid, find_grid
+from mne_labram.codec.grid import Grid, bounded_grid, find_grid
 from mne_labram.codec.layout import Layout
 from mne_labram.signal.contract import ContractError
 
@@ -54,14 +54,16 @@ def encode_body(layout: Layout, samples: np.ndarray, bits: int | None) -> bytes:
     if layout.main:
         x = samples[layout.main]
         if layout.integers:
-            main, off = _encode_integers(layout.coder, [layout.grids[i] for i in layout.main], x, layout.max_error)
+            main, off = _encode_integers(
+                layout.coder, [layout.grids[i] for i in layout.main], x, layout.max_error, layout.steps
+            )
             if off:
                 raise NoGridError("A channel lies on no digital grid.", layout.main[off[0]])
         else:
             main = layout.coder.encode(x * 1e6, bits=bits)
     if layout.exact:
         x = samples[layout.exact]
-        exact, off = _encode_integers(layout.exact_coder, [layout.grids[i] for i in layout.exact], x, 0.0)
+        exact, off = _encode_integers(layout.exact_coder, [layout.grids[i] for i in layout.exact], x)
         floats = b"".join(_packed_floats(row, x[row]) for row in off)
     sections = (holes, main, exact, floats)
     return _SECTIONS.pack(*map(len, sections)) + b"".join(sections)
@@ -173,13 +175,13 @@ def _unpacked(packed: bytes, limit: int) -> bytes:
 
 
 def _encode_integers(
-    coder: BlockCoder, known: Sequence[Grid | None], samples: np.ndarray, allowed: float
+    coder: BlockCoder, known: Sequence[Grid | None], samples: np.ndarray, allowed: float = 0.0, steps: int = 0
 ) -> tuple[bytes, list[int]]:
     """Return packed integers, and the rows of those channels that lie on no grid (their integers are 0)."""
     integers = np.zeros(samples.shape, dtype=np.int32)
     overrides, off = [], []
     for row, x in enumerate(samples):
-        grid, digital = _fitting(x, known[row], allowed)
+        grid, digital = _fitting(x, known[row], allowed, steps)
         if digital is None:
             off.append(row)
             continue
@@ -190,31 +192,24 @@ def _encode_integers(
     return head + coder.encode(integers, bits=None), off
 
 
-def _fitting(x: np.ndarray, known: Grid | None, allowed: float) -> tuple[Grid | None, np.ndarray | None]:
-    """Return a grid and the integers on it: the known one, that of these samples, or one as coarse as is allowed."""
+def _fitting(x: np.ndarray, known: Grid | None, allowed: float, steps: int) -> tuple[Grid | None, np.ndarray | None]:
+    """Return a grid and the integers on it: the known one, else that of these samples, or one laid under them."""
     if not np.isfinite(x).all():
         return None, None
-    if known is not None:
-        digital = known.digital(x) if allowed == 0 else _within(known, x, allowed)
-        if digital is not None:
-            return known, digital
-    if allowed:
-        # A grid is found to within the rounding of float32, which may be more than is allowed.
-        for grid in (coarse_grid(find_grid(x), allowed), coarse_grid(None, allowed)):
-            digital = _within(grid, x, allowed)
+    for grid in (known, bounded_grid(allowed, steps) if allowed else find_grid(x)):
+        if grid is not None:
+            digital = _within(grid, x, allowed, steps) if allowed else grid.digital(x)
             if digital is not None:
                 return grid, digital
-        return None, None
-    grid = find_grid(x)
-    return (None, None) if grid is None else (grid, grid.digital(x))
+    return None, None
 
 
-def _within(grid: Grid, x: np.ndarray, allowed: float) -> np.ndarray | None:
+def _within(grid: Grid, x: np.ndarray, allowed: float, steps: int) -> np.ndarray | None:
+    """Return the nearest integers, if the coder may be off by so many steps and no sample by more than allowed."""
     digital = grid.nearest(x)
     # A sample halfway between two steps is as far from both as is allowed, give or take its last bit.
-    if digital is None or (np.abs(grid.physical(digital) - x) > allowed * (1 + 1e-9)).any():
-        return None
-    return digital
+    left = allowed * (1 + 1e-9) - steps * grid.step
+    return None if digital is None or (np.abs(grid.physical(digital) - x) > left).any() else digital
 
 
 def _decode_integers(coder: BlockCoder, known: Sequence[Grid | None], packed: bytes, n_samples: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Grid", "coarse_grid", "find_grid"]
+__all__ = ["Grid", "bounded_grid", "find_grid", "steps_within"]
 
 #: Integers beyond this are no longer what a converter gives, and coders that predict from neighbours need room.
 MAX_INTEGER = 2**28
@@ -115,25 +115,27 @@ def find_grid(samples: np.ndarray) -> Grid | None:
     return min(fitting, key=lambda grid: _distance(grid, values), default=None)
 
 
-def coarse_grid(grid: Grid | None, allowed: float) -> Grid:
-    """Return the coarsest grid on which no sample is further from its own than allowed.
+def bounded_grid(allowed: float, steps: int) -> Grid:
+    """Return a grid for samples that may differ by an amount, coded with an error of at most so many steps.
 
     Parameters
     ----------
-    grid : Grid | None
-        On which the samples lie: if each may be ``m`` steps off, every ``2 m + 1``-th step is enough.
     allowed : float
         What a sample may differ by, above 0.
+    steps : int
+        What a coder of integers makes use of.
 
     Returns
     -------
     grid : Grid
-        Of step ``2 * allowed`` where the samples lie on none.
+        Rounding to it takes half a step, and the coder the rest.
     """
-    if grid is None:
-        return Grid(0.0, 2 * allowed)
-    steps = int(np.floor(allowed / grid.step * (1 + 1e-9)))
-    return Grid(grid.offset, grid.step * (2 * steps + 1))
+    return Grid(0.0, allowed / (steps + 0.5))
+
+
+def steps_within(grid: Grid, allowed: float) -> int:
+    """Return how many steps of a grid a sample may be off."""
+    return int(np.floor(allowed / grid.step * (1 + 1e-9)))
 
 
 def _distance(grid: Grid, values: np.ndarray) -> float:

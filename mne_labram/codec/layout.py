@@ -12,7 +12,7 @@ import numpy as np
 from mne.io import BaseRaw
 
 from mne_labram.codec.coders import BlockCoder, make_coder, restore_coder
-from mne_labram.codec.grid import Grid, coarse_grid, find_grid
+from mne_labram.codec.grid import Grid, bounded_grid, find_grid, steps_within
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.edf import MNE_UNITS
 from mne_labram.signal.source import EdfPart, RawSource, signals_of
@@ -25,6 +25,8 @@ CODED_TYPES = ("eeg", "seeg", "ecog", "dbs", "eog", "emg")
 _EXCERPT, _N_EXCERPTS = 2.0, 3
 # What a coder may learn from: so many seconds in all, in pieces of so many, and no more values than this.
 _CODER_EXCERPTS, _CODER_EXCERPT, _CODER_VALUES = 240.0, 8.0, 6e6
+# Steps that near-lossless coding may be off by, where they are ours to choose.
+_STEPS = 8
 _FORMAT_BITS = {"short": 16, "int": 32, "single": 32}
 
 
@@ -43,8 +45,9 @@ class Layout:
     integers : bool
         Whether ``coder`` takes integers on a grid rather than microvolts.
     max_error : float
-        With ``integers``: what a sample may differ by, in volts; where it lies on no grid, a grid of twice this is
-        laid under it.
+        With ``integers``: what a sample may differ by, in volts.
+    steps : int
+        By how many steps of the grid ``coder`` makes a sample differ.
     """
 
     main: list[int]
@@ -54,6 +57,7 @@ class Layout:
     grids: list[Grid | None]
     integers: bool = False
     max_error: float = 0.0
+    steps: int = 0
 
     @property
     def n_channels(self) -> int:
@@ -123,7 +127,8 @@ def _layout(storage: Mapping[str, Any]) -> Layout:
     grids = [None if row is None else Grid(float(row[0]), float(row[1])) for row in storage["grids"]]
     if sorted(main + exact) != list(range(len(grids))) or not grids:
         raise ValueError("channels that are not each there once")
-    return Layout(main, exact, coder, exact_coder, grids, bool(storage["integers"]), float(storage["max_error"]))
+    error, steps = float(storage["max_error"]), int(storage["steps"])
+    return Layout(main, exact, coder, exact_coder, grids, bool(storage["integers"]), error, steps)
 
 
 def plan_storage(
@@ -186,25 +191,43 @@ def plan_storage(
     made = {"sfreq": float(raw.info["sfreq"]), "block_samples": block_samples}
     if main and not integers:
         options |= {"excerpts": _main_excerpts(source, main), "n_samples": source.n_times}
-    used = list(grids)
+    used, steps = list(grids), 0
     if integers and max_error:
-        for i in main:
-            used[i] = coarse_grid(grids[i], max_error * 1e-6)
-    elif not integers:
+        known, steps = _bounded_grids([grids[i] for i in main], max_error * 1e-6)
+        for i, grid in zip(main, known, strict=True):
+            used[i] = grid
+        options = {"max_error": steps}
+    elif integers:
+        options = {}
+    else:
         for i in main:
             used[i] = None
     names = raw.ch_names
     return {
-        "main": _group(mode, main, [names[i] for i in main], made | ({} if integers else options)),
+        "main": _group(mode, main, [names[i] for i in main], made | options),
         "exact": _group("lossless", exact, [names[i] for i in exact], made),
         "grids": [None if grid is None else [grid.offset, grid.step] for grid in used],
         "integers": integers,
         "max_error": max_error * 1e-6,
+        "steps": steps,
         "source": [
             [None if grid is None else [grid.offset, grid.step], n, each]
             for grid, n, each in zip(grids, bits, limits, strict=True)
         ],
     }
+
+
+def _bounded_grids(grids: Sequence[Grid | None], allowed: float) -> tuple[list[Grid | None], int]:
+    """Return grids on which samples may differ by an amount, and how many steps of them that is.
+
+    The recorder's own grid wastes nothing where a few of its steps are allowed in every channel. Otherwise, finer grids
+    than the error asks for are better than coarse ones without an error: the coder predicts more exactly (eegmat, 0.5
+    and 2 µV: 13 and 27 % fewer bytes).
+    """
+    own = {None if grid is None else steps_within(grid, allowed) for grid in grids}
+    if len(own) == 1 and (steps := own.pop()) is not None and steps <= _STEPS:
+        return list(grids), steps
+    return [bounded_grid(allowed, _STEPS)] * len(grids), _STEPS
 
 
 def no_grid_sentence(name: str, where: str = "", max_error: float = 0.0) -> str:

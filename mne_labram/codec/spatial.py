@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from mne_labram.codec.quantization import PROXY
+
 __all__ = ["BAND_EDGES", "SpatialBasis", "fit_spatial_basis"]
 
 #: Borders of bands in Hz, for a basis of each: rhythms have other sources than drifts. Fewer bands take fewer bits.
 BAND_EDGES: tuple[tuple[float, ...], ...] = ((), (7.0,), (3.0, 7.0, 14.0), (3.0, 7.0, 14.0, 30.0))
 # Entries of a basis are told in so many bits.
 _BITS = (5, 8)
-# log2(1 + |value| / step) added up takes about so many times the bits that coding takes (measured: 0.5 to 0.7).
-_PROXY = 0.6
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def fit_spatial_basis(
         return best
 
     def proxy(coefficients: Sequence[np.ndarray], step: float) -> float:
-        return _PROXY * sum(float(np.log2(1 + np.abs(each) / step).sum()) for each in coefficients)
+        return PROXY * sum(float(np.log2(1 + np.abs(each) / step).sum()) for each in coefficients)
 
     fine = _fitted(pieces, hertz_per_bin, BAND_EDGES[-1], 8)
     decorrelated = [fine.to_components(piece, hertz_per_bin) for piece in pieces]

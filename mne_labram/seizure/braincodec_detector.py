@@ -35,7 +35,6 @@ _SETTINGS: dict[str, Any] = {
     "clip_grad": 3.0,
     "log_every": 50,
 }
-_AUGMENTATION = SeizureAugmentation()
 
 
 def detector_class(model: Any) -> type[NeuroStormDetector]:
@@ -74,8 +73,8 @@ class BrainCodecDetector(NeuroStormDetector):
     window, stride : float
         Length and step in seconds of the windows that ``probabilities`` averages. The published step is 1 s.
     augmentation : SeizureAugmentation | None
-        What is mixed into training windows; ``None``, as published: nothing, for recordings with seizures enough. With
-        ``fusion="conv"``, montages are not varied, since it knows one only.
+        What is mixed into training windows. ``None``, as published: nothing, for recordings with seizures enough;
+        ``SeizureAugmentation()`` for others. With ``fusion="conv"``, montages are not varied, since it knows one only.
     seizure_share, max_repeats : float
         How often windows with a seizure come; see :class:`~mne_labram.seizure.detector.NeuroStormDetector`.
     class_weights : {"balanced"} | list of float | None
@@ -125,7 +124,7 @@ class BrainCodecDetector(NeuroStormDetector):
         lengths: tuple[float, ...] = (4.0,),
         window: float = 4.0,
         stride: float = 2.0,
-        augmentation: SeizureAugmentation | None = _AUGMENTATION,
+        augmentation: SeizureAugmentation | None = None,
         seizure_share: float = 0.1,
         max_repeats: float = 20.0,
         class_weights: str | list[float] | None = "balanced",

@@ -137,9 +137,10 @@ def test_simulated_seizures_at_any_rate(tmp_path: Path) -> None:
         assert batch["x"].shape[2] == 4 * sfreq
         assert batch["y"].any()
         assert np.isfinite(detector.fit(store).probabilities(store, 0)).any()
-    fixed = BrainCodecDetector(_codec(), options={"fusion": "conv", "ch_names": CHANNELS})
+    mixture = SeizureAugmentation()
+    fixed = _detector(augmentation=mixture, options={"fusion": "conv", "ch_names": CHANNELS})
     assert fixed.augmentation.variation is None
-    assert BrainCodecDetector(_codec()).augmentation.variation is not None
+    assert _detector(augmentation=mixture).augmentation is mixture
 
 
 def test_every_subject_is_left_out(store: SeizureStore, tmp_path: Path) -> None:

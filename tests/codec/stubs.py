@@ -21,27 +21,29 @@ def _unpacked(payload: bytes, dtype: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 class PlainIntegers:
-    """Integers through zlib."""
+    """Integers through zlib, as coarse as is allowed."""
 
     name = "lossless"
 
-    def __init__(self, n_channels: int) -> None:
-        self.n_channels = n_channels
+    def __init__(self, n_channels: int, max_error: int = 0) -> None:
+        self.n_channels, self.max_error = n_channels, max_error
 
     @classmethod
-    def make(cls, *, ch_names: list[str], **_: Any) -> PlainIntegers:
-        return cls(len(ch_names))
+    def make(cls, *, ch_names: list[str], max_error: int = 0, **_: Any) -> PlainIntegers:
+        return cls(len(ch_names), max_error)
 
     def parameters(self) -> dict[str, Any]:
-        return {"n_channels": self.n_channels}
+        return {"n_channels": self.n_channels, "max_error": self.max_error}
 
     def encode(self, digital: np.ndarray, *, bits: int | None) -> bytes:
         assert digital.dtype == np.int32
         assert bits is None
-        return zlib.compress(digital.astype("<i4").tobytes(), 1)
+        coarse = np.rint(digital / (2 * self.max_error + 1))
+        return zlib.compress(coarse.astype("<i4").tobytes(), 1)
 
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
-        return _unpacked(payload, "<i4", (self.n_channels, n_samples)).astype(np.int32)
+        coarse = _unpacked(payload, "<i4", (self.n_channels, n_samples)).astype(np.int32)
+        return coarse * (2 * self.max_error + 1)
 
 
 class Rounded(PlainIntegers):
@@ -65,7 +67,7 @@ class WithWeights(Rounded):
     name = "neural"
     weights = {"name": "braincodec-of-yesterday", "sha256": "ab" * 32}
 
-    def __init__(self, n_channels: int, weights: dict[str, str] | None = None) -> None:
+    def __init__(self, n_channels: int, weights: dict[str, str] | None = None, **_: Any) -> None:
         super().__init__(n_channels)
         check_weights(weights or self.weights)
 

@@ -130,9 +130,10 @@ def test_bounded_error(mixed_raw, tmp_path, max_error):
     report = braincodec_compress(mixed_raw, tmp_path / "b.bcz", mode="lossless", block_seconds=3, max_error=max_error)
     x, y = mixed_raw.get_data(), braincodec_decompress(tmp_path / "b.bcz").get_data()
     error = np.abs(x - y) * 1e6
-    # On a grid of 0.25 µV, errors are whole steps.
+    # On a grid of 0.25 µV, errors are whole steps, unless so many are allowed that the grid is of no use.
     expected = 0.25 * np.floor(max_error / 0.25)
-    assert error[:5].max() == pytest.approx(expected, abs=1e-9)
+    assert error[:5].max() == pytest.approx(expected, rel=0.05, abs=1e-9)
+    assert error[:5].max() <= max_error * (1 + 1e-9)
     assert error[5:].max() < 1e-12 * 1e6
     assert report.n_bytes < exact.n_bytes or expected == 0
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mne_labram.codec.grid import Grid, coarse_grid, find_grid
+from mne_labram.codec.grid import Grid, bounded_grid, find_grid, steps_within
 
 
 @given(
@@ -65,15 +65,14 @@ def test_samples_off_the_grid_are_refused():
     assert grid.digital(np.array([1e6])) is None  # too large an integer
 
 
-@given(st.floats(0.01, 20), st.one_of(st.none(), st.floats(0.01, 10)), st.integers(0, 2**32 - 1))
-def test_coarse_grids_keep_what_they_promise(allowed, step, seed):
+@given(st.floats(0.01, 20), st.integers(0, 30), st.integers(0, 2**32 - 1))
+def test_rounding_leaves_the_coder_its_part(allowed, steps, seed):
     x = 50 * np.random.default_rng(seed).standard_normal(500)
-    grid = None if step is None else Grid(0.3, step)
-    if grid is not None:
-        x = grid.physical(grid.nearest(x))
-    coarse = coarse_grid(grid, allowed)
-    assert np.abs(coarse.physical(coarse.nearest(x)) - x).max() <= allowed * (1 + 1e-6)
-    if step is not None:
-        assert coarse.step >= step
-    else:
-        assert coarse.step == 2 * allowed
+    grid = bounded_grid(allowed, steps)
+    error = np.abs(grid.physical(grid.nearest(x)) - x).max()
+    assert error + steps * grid.step <= allowed * (1 + 1e-9)
+    assert steps_within(grid, allowed) == steps
+
+
+def test_steps_within():
+    assert [steps_within(Grid(0.0, 0.1), allowed) for allowed in (0.05, 0.1, 0.3, 0.35)] == [0, 1, 3, 3]

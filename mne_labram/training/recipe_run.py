@@ -85,10 +85,11 @@ def run_recipe(
             teacher, config["tokenizer"] = _tokenizer(tokenizer or recipe.tokenizer, recipe)
         torch.manual_seed(recipe.seed)
         model = recipe.build_model(teacher)
+    contract = getattr(model, "exported", model).contract
     training, held_out = divide_recordings(
         recipe,
         # A model says which montage its channels are of; what it can be bound to is asked for here.
-        replace(model.contract, montages=("referential", "bipolar")),
+        replace(contract, montages=("referential", "bipolar")),
         sources,
         folder / "cache" if cache is None else Path(cache).expanduser(),
         excluded=exclude_subjects,

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from mne_labram.models.braincodec import BrainCodec
+from mne_labram.models.braincodec.training import BrainCodecForPretraining
 from mne_labram.models.labram import LabramForMaskedModeling, LabramTokenizer
 from mne_labram.signal.contract import SignalContract
 from mne_labram.training.augment import Augmentation
@@ -20,7 +22,11 @@ from mne_labram.training.settings import TrainingSettings, unknown_key
 __all__ = ["KINDS", "Recipe", "load_recipe", "recipe_names"]
 
 #: What is pre-trained, and the class of each.
-KINDS: dict[str, type[nn.Module]] = {"tokenizer": LabramTokenizer, "masked": LabramForMaskedModeling}
+KINDS: dict[str, type[nn.Module]] = {
+    "tokenizer": LabramTokenizer,
+    "masked": LabramForMaskedModeling,
+    "codec": BrainCodec,
+}
 
 # The channels that a fresh model is bound to: a checkpoint has to name some.
 _CH_NAMES = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
@@ -29,7 +35,7 @@ _CH_NAMES = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
 _NOT_OF_A_RECIPE = {
     *("self", "n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions", "activation"),
 }
-_TABLES = ("model", "signal", "data", "windows", "training", "augment")
+_TABLES = ("model", "losses", "signal", "data", "windows", "training", "augment")
 _OPTIONS = ("kind", "description", "tokenizer", "seed", *_TABLES)
 _CONTRACT = ("name", "l_freq", "h_freq", "notch", "reference", "montages")
 _CONFORM = ("match", "assume_unit", "line_freq", "gaps")
@@ -50,10 +56,12 @@ class Recipe:
     ----------
     name : str
         Of the file.
-    kind : {"tokenizer", "masked"}
+    kind : {"tokenizer", "masked", "codec"}
         What is trained.
     model : dict
         Arguments of the class.
+    losses : dict
+        For ``"codec"``: arguments of :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`.
     signal : dict
         Fields of the contract (``name``, ``l_freq``, ``h_freq``, ``notch``, ``reference``) and arguments of
         :meth:`mne_labram.signal.store.RecordingStore.conform` (``match``, ``assume_unit``, ``line_freq``, ``gaps``).
@@ -86,6 +94,7 @@ class Recipe:
     tokenizer: str | None = None
     seed: int = 0
     description: str = ""
+    losses: dict[str, Any] = field(default_factory=dict)
 
     def contract_fields(self) -> dict[str, Any]:
         """Return what the recipe says of the signal contract."""
@@ -105,7 +114,7 @@ class Recipe:
 
         Returns
         -------
-        model : LabramTokenizer | LabramForMaskedModeling
+        model : LabramTokenizer | LabramForMaskedModeling | BrainCodecForPretraining
             Bound to the 19 electrodes of the 10-20 system, unless ``[model]`` has ``ch_names``.
 
         Raises
@@ -116,9 +125,10 @@ class Recipe:
         arguments = {"ch_names": list(_CH_NAMES), **self.model}
         if self.contract_fields():
             arguments["contract"] = self.contract_fields()
-        if self.kind == "tokenizer":
+        if self.kind in ("tokenizer", "codec"):
             # A seed of its own is for those who train one recipe with several codebooks.
-            return LabramTokenizer(**{"seed": self.seed, **arguments})
+            model = KINDS[self.kind](**{"seed": self.seed, **arguments})
+            return model if self.kind == "tokenizer" else BrainCodecForPretraining(model, **self.losses)
         if tokenizer is None:
             raise ValueError(f"The recipe {self.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
         model = LabramForMaskedModeling(**arguments, tokenizer=tokenizer)
@@ -141,7 +151,7 @@ def recipe_names(kind: str | None = None) -> list[str]:
 
     Parameters
     ----------
-    kind : {"tokenizer", "masked"} | None
+    kind : {"tokenizer", "masked", "codec"} | None
         Only those of one kind.
 
     Returns
@@ -164,7 +174,7 @@ def load_recipe(config: str | Path, kind: str | None = None, *, seed: int | None
     ----------
     config : path-like
         A TOML file, or the name of a recipe that ships: ``"base-tokenizer"``, or ``"base"`` with ``kind``.
-    kind : {"tokenizer", "masked"} | None
+    kind : {"tokenizer", "masked", "codec"} | None
         What it must be for.
     seed : int | None
         Instead of the recipe's.
@@ -220,6 +230,9 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     _check_keys(tables["model"], sorted({*arguments} - _NOT_OF_A_RECIPE), "[model]")
     for key, value in tables["model"].items():
         _check_argument(key, value, str(arguments[key].annotation).split(" | ")[0], "[model]")
+    _check_keys(tables["losses"], sorted(_losses() if own == "codec" else ()), "[losses]")
+    for key, value in tables["losses"].items():
+        _check_argument(key, value, str(_losses()[key].annotation), "[losses]")
     _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
     for key, kind in {"l_freq": "float", "h_freq": "float", "notch": "bool"}.items():
         if key in tables["signal"]:
@@ -230,15 +243,15 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         _check_values(tables[table], f"[{table}]")
     augment = [each.name for each in fields(Augmentation)]
     _check_keys(tables["augment"], augment, "[augment]")
-    if own == "tokenizer" and "tokenizer" in found:
-        raise ValueError(f"The recipe {name} trains a tokenizer, so it cannot name one.")
+    if own != "masked" and "tokenizer" in found:
+        raise ValueError(f"The recipe {name} trains a {own}, so it cannot name a tokenizer.")
     if not isinstance(found.get("tokenizer", ""), str):
         raise ValueError(f"tokenizer in the recipe {name} must be a text, got {found['tokenizer']!r}.")
     number = found.get("seed", 0) if seed is None else seed
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
     augmentation = Augmentation.from_dict(tables["augment"]) if "augment" in found else None
-    if augmentation is not None and augmentation.bipolar > 0 and tables["model"].get("spatial", "names") == "names":
+    if augmentation is not None and augmentation.bipolar > 0 and own != "codec" and tables["model"].get("spatial", "names") == "names":
         raise ValueError(
             f"The recipe {name} makes bipolar channels, most of which have no name in the official table; set "
             "spatial = 'coordinates' in [model], or bipolar = 0 in [augment]."
@@ -247,6 +260,7 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         name=name,
         kind=own,
         model=dict(tables["model"]),
+        losses=dict(tables["losses"]),
         signal=dict(tables["signal"]),
         data=dict(tables["data"]),
         windows=dict(tables["windows"]),
@@ -256,6 +270,12 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         seed=number,
         description=str(found.get("description", "")),
     )
+
+
+def _losses() -> dict[str, inspect.Parameter]:
+    """Return the arguments of a codec's training that a recipe may give."""
+    arguments = inspect.signature(BrainCodecForPretraining.__init__).parameters
+    return {name: each for name, each in arguments.items() if name not in ("self", "codec")}
 
 
 def _check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:

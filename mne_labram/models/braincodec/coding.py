@@ -120,7 +120,7 @@ class CodingMixin(EncodingMixin):
         return CodecPass(normal, self._signal(vectors, x.shape[2]), scale, latents, quantized)
 
     @torch.no_grad()
-    def codes(self, x: Tensor, n_codebooks: int | None = None) -> BrainCodes:
+    def codes(self, x: Tensor, n_codebooks: int | None = None, *, n_candidates: int = 1) -> BrainCodes:
         """Turn a signal into codes and levels: all that :meth:`decode` needs.
 
         Parameters
@@ -129,6 +129,9 @@ class CodingMixin(EncodingMixin):
             Signal in microvolts.
         n_codebooks : int | None
             Codebooks to use, the first ones; ``None``: all.
+        n_candidates : int
+            Partial sums that are kept from one codebook to the next; 1 takes the nearest code of each. More leave a
+            smaller error, take longer, and make the first codes depend on how many follow.
 
         Returns
         -------
@@ -146,7 +149,7 @@ class CodingMixin(EncodingMixin):
         """
         normal, scale = self._normalized(self._checked(x))
         with evaluating(self):
-            codes = self.quantizer.encode(self._latents(normal), n_codebooks)
+            codes = self.quantizer.encode(self._latents(normal), n_codebooks, n_candidates=n_candidates)
         return BrainCodes(codes, scale if self.gain else None)
 
     def encode(self, x: Tensor, n_codebooks: int | None = None) -> Tensor:

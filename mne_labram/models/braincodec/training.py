@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mne_labram.models.braincodec.coding import CodecPass
 from mne_labram.models.braincodec.model import BrainCodec
 from mne_labram.models.labram.inputs import batch_signal
 from mne_labram.nn.codec_losses import N_FFTS, line_length_loss, spectral_loss
+from mne_labram.nn.rounding import BIT_WORTH, gaussian_bits, round_with_dead_zone
 from mne_labram.nn.gradient_balancer import GradientBalancer
 from mne_labram.nn.kmeans import perplexity
 from mne_labram.nn.spectrogram_discriminator import (
@@ -60,6 +62,11 @@ class BrainCodecForPretraining(nn.Module):
         Learning rate of the discriminator, as a multiple of the codec's.
     discriminator_start : int
         Training steps before the codec hears of the discriminator, which learns from the beginning.
+    refinement : float
+        What it counts, relative to a reconstruction loss, that latents which are rounded one by one, as the neural mode
+        of :mod:`mne_labram.codec` does, give the signal back for few bits (:mod:`mne_labram.nn.rounding`).
+    refinement_octaves : tuple of float
+        Smallest and largest step of that rounding, as powers of two of the unit inside; drawn for every channel.
 
     Attributes
     ----------
@@ -103,6 +110,8 @@ class BrainCodecForPretraining(nn.Module):
         discriminator_width: int = 64,
         discriminator_lr: float = 1.0,
         discriminator_start: int = 0,
+        refinement: float = 0.0,
+        refinement_octaves: tuple[float, float] = (-3.5, 1.5),
     ) -> None:
         super().__init__()
         weights = {"l1": 1.0, "line_length": 0.25, "spectral": 0.25} if weights is None else weights
@@ -124,6 +133,11 @@ class BrainCodecForPretraining(nn.Module):
             self.discriminator = SpectrogramDiscriminator(
                 discriminator_n_ffts, width=discriminator_width, n_times=n_times
             )
+        if refinement < 0 or not refinement_octaves[0] <= refinement_octaves[1]:
+            raise ValueError(
+                f"refinement must not be negative and its octaves must ascend, got {refinement} and {refinement_octaves}."
+            )
+        self.refinement, self.refinement_octaves = float(refinement), tuple(refinement_octaves)
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
         self.objective = {
             "weights": dict(self.weights),
@@ -133,6 +147,8 @@ class BrainCodecForPretraining(nn.Module):
             "n_ffts": list(self.n_ffts),
         }
         self.learning_rate_scales: dict[str, float] = {}
+        if refinement:
+            self.objective |= {"refinement": self.refinement, "refinement_octaves": list(self.refinement_octaves)}
         if self.discriminator is not None:
             self.learning_rate_scales["discriminator."] = float(discriminator_lr)
             self.objective |= {
@@ -194,6 +210,10 @@ class BrainCodecForPretraining(nn.Module):
         losses = self._signal_losses(at, wanted)
         total = self.commitment * done.quantized.loss
         out = {}
+        if self.refinement:
+            out["rounding_loss"] = self._rounding(done)
+            # Its gradient counts the same whatever the step: the loss spans orders of magnitude.
+            total = total + self.refinement * out["rounding_loss"] / out["rounding_loss"].detach().clamp_min(1e-6)
         if self.discriminator is not None:
             true, false = self.discriminator(wanted), self.discriminator(at)
             out["discriminator_loss"] = discriminator_loss(true, false)
@@ -216,6 +236,17 @@ class BrainCodecForPretraining(nn.Module):
             **usage,
             "codebook_initialized": self.quantizer.initialized.float(),
         }
+
+    def _rounding(self, done: CodecPass) -> Tensor:
+        """Round latents with steps that are drawn, and compare what is decoded."""
+        low, high = self.refinement_octaves
+        octaves = low + (high - low) * torch.rand(done.latents.shape[:2], device=done.latents.device)
+        step = 2.0 ** octaves[..., None, None]
+        latents = done.latents.float()
+        rounded = latents + (round_with_dead_zone(latents / step) * step - latents).detach()
+        given = self.codec._signal(rounded, done.wanted.shape[2]).float()
+        error = (given - done.wanted.float()).square().sum(dim=2) / step[..., 0, 0].square()
+        return ((error + BIT_WORTH * gaussian_bits(latents / step)) / done.wanted.shape[2]).mean()
 
     def _signal_losses(self, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         """Compute those losses of two signals, shape (n, n_times), that count."""

@@ -44,7 +44,7 @@ class Feature(NamedTuple):
     high: int
 
 
-#: What the network sees. Everything named here is decoded before the coefficient: see :mod:`mne_labram.codec.wavefront`.
+#: What the network sees. All of it is decoded before the coefficient: see :mod:`mne_labram.codec.wavefront`.
 FEATURES = (
     Feature("self", -1, -1),
     Feature("self", -2, -2),
@@ -182,8 +182,12 @@ class ContextModel:
         Borders between classes of frequency, in mHz.
     hidden : array of int16, shape (n_features, n_hidden)
         First layer, in 64ths.
-    frequency, component, level : array of int32, shapes (n_frequencies, n_hidden), (N_CLASSES, n_hidden), (N_LEVELS, n_hidden)
-        What a coefficient's frequency, its component and the signal's level add to the first layer, in 64ths.
+    frequency : array of int32, shape (n_frequencies, n_hidden)
+        What a coefficient's frequency adds to the first layer, in 64ths.
+    component : array of int32, shape (N_CLASSES, n_hidden)
+        What its component adds.
+    level : array of int32, shape (N_LEVELS, n_hidden)
+        What the signal's level adds.
     second : array of int16, shape (n_hidden, n_second)
         Second layer, in 64ths.
     second_bias : array of int32, shape (n_second,)
@@ -193,8 +197,8 @@ class ContextModel:
     output_bias : int
         Its bias.
     probabilities : array of uint32, shape (n_distributions, n_symbols)
-        Distributions in ``2 ** -16`` of what is left of a magnitude after its lowest bits are taken off; the last symbol
-        announces more.
+        Distributions in ``2 ** -16`` of what is left of a magnitude after its lowest bits are taken off; the last
+        symbol announces more.
     shifts : array of int64, shape (n_distributions,)
         How many bits are taken off; they are written as they are.
 
@@ -245,8 +249,8 @@ class ContextModel:
         return digest.hexdigest()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all numbers by name."""
-        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+        """Return all numbers by name, as they are written: every array has at least one dimension."""
+        return {name: np.atleast_1d(getattr(self, name)) for name in self.__dataclass_fields__}
 
     def frequency_classes(self, n_bins: int, bin_millihertz: tuple[int, int]) -> np.ndarray:
         """Put bins into classes of frequency.
@@ -279,13 +283,13 @@ class ContextModel:
         bias : array of float32, shape (..., n_hidden)
             Whole numbers.
         """
-        return (
-            self.frequency[frequency_classes] + self.component[component_class] + self.level[level]
-        ).astype(np.float32)
+        return (self.frequency[frequency_classes] + self.component[component_class] + self.level[level]).astype(
+            np.float32
+        )
 
     @cached_property
-    def _layers(self) -> tuple[np.ndarray, ...]:
-        """Weights as float32, for matrix products."""
+    def layers(self) -> tuple[np.ndarray, ...]:
+        """First layer, second layer, its bias, and last layer as float32, for matrix products."""
         return tuple(np.asarray(a, np.float32) for a in (self.hidden, self.second, self.second_bias, self.output))
 
     def choose(self, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -303,8 +307,22 @@ class ContextModel:
         chosen : array of int64, shape (...)
             Row of :attr:`distributions`.
         """
-        hidden, second, second_bias, output = self._layers
+        hidden, second, second_bias, output = self.layers
         activations = np.clip(np.floor((features @ hidden + bias) / 64), 0, 255)
         activations = np.clip(np.floor((activations @ second + second_bias) / 64), 0, 255)
-        last = np.floor((activations @ output + np.float32(self.output_bias)) / 256)
-        return np.clip(last, 0, len(self.probabilities) - 1).astype(np.int64)
+        return self.rows(activations @ output).astype(np.int64)
+
+    def rows(self, sums: np.ndarray) -> np.ndarray:
+        """Turn sums of the last layer, without its bias, into rows of :attr:`distributions`.
+
+        Parameters
+        ----------
+        sums : array of float32
+            Whole numbers.
+
+        Returns
+        -------
+        rows : array of float32
+            Of the same shape.
+        """
+        return np.clip(np.floor((sums + np.float32(self.output_bias)) / 256), 0, len(self.probabilities) - 1)

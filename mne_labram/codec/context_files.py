@@ -65,8 +65,8 @@ def load_context_model(name: str, *, sha256: str | None = None) -> ContextModel:
         )
     try:
         arrays = load_tensors(path.read_bytes())
-        model = ContextModel(**{key: values if values.ndim else int(values) for key, values in arrays.items()})
-    except (SafetensorError, TypeError) as error:
+        model = ContextModel(**arrays | {"output_bias": int(arrays["output_bias"].item())})
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ContractError(f"The context model {path} is damaged; install mne_labram again.") from error
     if sha256 is not None and model.sha256 != sha256:
         raise ContractError(

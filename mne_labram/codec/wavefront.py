@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import constriction
 import numpy as np
 
-from mne_labram.codec.context import (
-    FEATURES,
-    LARGEST,
-    MEMORY,
-    SHIFT,
-    ContextModel,
-    Neighbours,
-    component_classes,
-)
+from mne_labram.codec.context import ContextModel
+from mne_labram.codec.lanes import CoefficientLayout, Lanes
 
 __all__ = ["CoefficientLayout", "choose_distributions", "decode_coefficients", "encode_coefficients", "magnitude_bits"]
 
@@ -25,53 +18,32 @@ _CHANNEL_LAG, _FRAME_LAG = 3, 5
 _LENGTHS = struct.Struct("<III")
 
 
-class CoefficientLayout(NamedTuple):
-    """What the decoder knows of a block of coefficients.
+class _Order:
+    """Which coefficients are coded together: those whose bin is the step less the lag of their lane."""
 
-    Parameters
-    ----------
-    exponents : array of int, shape (n_channels, n_frames)
-        Quantisation steps, in eighths of an octave above the smallest of the block.
-    levels : array of int, shape (n_channels, n_frames)
-        Level of the signal above the step, a class.
-    n_bins : int
-        Coefficients of a frame; those above are zero.
-    bin_millihertz : tuple of int
-        Width of a bin in mHz, a fraction of whole numbers.
-    """
-
-    exponents: np.ndarray
-    levels: np.ndarray
-    n_bins: int
-    bin_millihertz: tuple[int, int]
-
-
-class _Order(NamedTuple):
-    """Which coefficients are coded together: ``lane = channel * n_frames + frame``, its bin is ``step - lag``."""
-
-    channels: np.ndarray
-    frames: np.ndarray
-    lags: np.ndarray
-    n_steps: int
-
-    @classmethod
-    def of(cls, n_channels: int, n_frames: int, n_bins: int) -> _Order:
+    def __init__(self, n_channels: int, n_frames: int, n_bins: int) -> None:
         channels, frames = np.divmod(np.arange(n_channels * n_frames), n_frames)
         lags = _CHANNEL_LAG * channels + _FRAME_LAG * frames
-        order = np.argsort(lags, kind="stable")
-        last = int(lags.max(initial=0))
-        return cls(channels[order], frames[order], lags[order], last + n_bins if n_bins else 0)
+        self.lanes = np.argsort(lags, kind="stable")
+        self.lags, self.n_bins = lags[self.lanes], n_bins
 
-    def active(self, n_bins: int) -> list[slice]:
-        """Return the lanes of each step."""
-        steps = np.arange(self.n_steps)
-        first = np.searchsorted(self.lags, steps - n_bins, side="right")
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the lanes and bins of each step."""
+        steps = np.arange(int(self.lags.max(initial=0)) + self.n_bins if self.n_bins else 0)
+        first = np.searchsorted(self.lags, steps - self.n_bins, side="right")
         stop = np.searchsorted(self.lags, steps, side="right")
-        return [slice(a, b) for a, b in zip(first.tolist(), stop.tolist(), strict=True)]
+        for step, (a, b) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
+            yield self.lanes[a:b], step - self.lags[a:b]
+
+    def places(self) -> np.ndarray:
+        """Return where the coefficients stand in a flat array, in the order in which they are coded."""
+        return np.concatenate([lanes * self.n_bins + bins for lanes, bins in self] or [np.zeros(0, np.int64)])
 
 
-def choose_distributions(model: ContextModel, magnitudes: np.ndarray, layout: CoefficientLayout) -> np.ndarray:
-    """Choose the distribution of every coefficient of a block, all of which are known.
+def choose_distributions(
+    model: ContextModel, magnitudes: np.ndarray, layout: CoefficientLayout, *, places: np.ndarray | None = None
+) -> np.ndarray:
+    """Choose the distributions of coefficients of a block, all of which are known.
 
     Parameters
     ----------
@@ -81,21 +53,19 @@ def choose_distributions(model: ContextModel, magnitudes: np.ndarray, layout: Co
         Absolute values.
     layout : CoefficientLayout
         What the decoder knows.
+    places : array of int64, shape (n,) | None
+        Where the coefficients stand, in the flat array, whose distributions are asked for; ``None``: all.
 
     Returns
     -------
-    chosen : array of uint8, shape (n_channels, n_frames, n_bins)
+    chosen : array of uint8, shape (n_channels, n_frames, n_bins) or (n,)
         Rows of ``model.distributions``.
     """
-    n_channels = len(layout.exponents)
-    neighbours = Neighbours(layout.exponents, layout.n_bins)
-    neighbours.fill(magnitudes)
-    frequency = model.frequency_classes(layout.n_bins, layout.bin_millihertz)
-    chosen = np.empty(magnitudes.shape, np.uint8)
-    for channel, component in enumerate(component_classes(n_channels)):
-        bias = model.bias(frequency, component, layout.levels[channel][:, None])
-        chosen[channel] = model.choose(neighbours.features(channel, model.table), bias)
-    return chosen
+    contexts = Lanes(model, layout)
+    contexts.neighbours.fill(magnitudes)
+    wanted = np.arange(magnitudes.size) if places is None else places
+    lanes, bins = np.divmod(wanted, max(layout.n_bins, 1))
+    return contexts.choose(lanes, bins).reshape(magnitudes.shape if places is None else places.shape)
 
 
 def magnitude_bits(model: ContextModel, magnitudes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -126,7 +96,9 @@ def magnitude_bits(model: ContextModel, magnitudes: np.ndarray, chosen: np.ndarr
     return bits
 
 
-def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: CoefficientLayout) -> bytes:
+def encode_coefficients(
+    model: ContextModel, coefficients: np.ndarray, layout: CoefficientLayout, *, chosen: np.ndarray | None = None
+) -> bytes:
     """Code quantised coefficients.
 
     Parameters
@@ -137,6 +109,8 @@ def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: C
         Below 2 ** 30 in absolute value.
     layout : CoefficientLayout
         What the decoder knows.
+    chosen : array of uint8, shape (n_channels, n_frames, n_bins) | None
+        From :func:`choose_distributions`, where it is known.
 
     Returns
     -------
@@ -145,14 +119,9 @@ def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: C
         Exp-Golomb codes of what exceeds the table, with the lowest bits of large magnitudes.
     """
     magnitudes = np.abs(coefficients).astype(np.int64)
-    chosen = choose_distributions(model, magnitudes, layout)
-    n_channels, n_frames, n_bins = coefficients.shape
-    order = _Order.of(n_channels, n_frames, n_bins)
-    lanes = order.channels * n_frames + order.frames
-    flat = np.concatenate(
-        [lanes[part] * n_bins + (step - order.lags[part]) for step, part in enumerate(order.active(n_bins))]
-        or [np.zeros(0, np.int64)]
-    )
+    if chosen is None:
+        chosen = choose_distributions(model, magnitudes, layout)
+    flat = _Order(*coefficients.shape).places()
     ordered, rows = magnitudes.reshape(-1)[flat], chosen.reshape(-1)[flat]
     shifts = model.shifts[rows]
     rest, escape = ordered >> shifts, model.n_symbols - 1
@@ -168,7 +137,8 @@ def encode_coefficients(model: ContextModel, coefficients: np.ndarray, layout: C
     signs = np.packbits(coefficients.reshape(-1)[flat][ordered > 0] < 0).tobytes()
     more = np.flatnonzero((shifts > 0) | (rest >= escape))
     extra = "".join(
-        (_exp_golomb(left - escape + 1) if left >= escape else "") + (f"{value & (1 << shift) - 1:0{shift}b}" if shift else "")
+        (_exp_golomb(left - escape + 1) if left >= escape else "")
+        + (f"{value & (1 << shift) - 1:0{shift}b}" if shift else "")
         for value, left, shift in zip(ordered[more].tolist(), rest[more].tolist(), shifts[more].tolist(), strict=True)
     )
     extra_bytes = np.packbits(np.frombuffer(extra.encode(), np.uint8) - ord("0")).tobytes()
@@ -244,92 +214,29 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
         If this cannot be such a payload.
     """
     words, signs, extra = _streams(payload)
-    n_channels, n_frames = layout.exponents.shape
-    n_bins = layout.n_bins
-    order = _Order.of(n_channels, n_frames, n_bins)
-    walk = _Walk(model, layout, order)
+    shape = *layout.exponents.shape, layout.n_bins
+    order, contexts = _Order(*shape), Lanes(model, layout)
     try:
         decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
         family = constriction.stream.model.Categorical(lazy=True, perfect=False)
         numbers = _Bits(extra)
         escape = model.n_symbols - 1
         parts = []
-        for step, part in enumerate(order.active(n_bins)):
-            bins = step - order.lags[part]
-            rows = walk.choose(part, bins)
+        for lanes, bins in order:
+            rows = contexts.choose(lanes, bins)
             values = np.asarray(decoder.decode(family, model.distributions[rows]), np.int64)
             shifts = model.shifts[rows]
             for index in np.flatnonzero((values == escape) | (shifts > 0)).tolist():
                 if values[index] == escape:
                     values[index] += numbers.exp_golomb() - 1
                 values[index] = numbers.binary(int(shifts[index]), int(values[index]))
-            walk.note(part, bins, values)
+            contexts.note(lanes, bins, values)
             parts.append(values)
     except AssertionError as error:
         raise ValueError("These are not coefficients: the range coder finds no symbol.") from error
     magnitudes = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     negative = np.zeros(len(magnitudes), bool)
     negative[magnitudes > 0] = _Bits(signs).take(int(np.count_nonzero(magnitudes)))
-    lanes = order.channels * n_frames + order.frames
-    flat = np.concatenate(
-        [lanes[part] * n_bins + (step - order.lags[part]) for step, part in enumerate(order.active(n_bins))]
-        or [np.zeros(0, np.int64)]
-    )
-    out = np.empty(n_channels * n_frames * n_bins, np.int64)
-    out[flat] = np.where(negative, -magnitudes, magnitudes)
-    return out.reshape(n_channels, n_frames, n_bins)
-
-
-class _Walk:
-    """Keep the sums of what is decoded, and choose distributions from them."""
-
-    def __init__(self, model: ContextModel, layout: CoefficientLayout, order: _Order) -> None:
-        self.model, self.n_bins = model, layout.n_bins
-        self.neighbours = Neighbours(layout.exponents, layout.n_bins)
-        self.flat = self.neighbours.sums.reshape(-1)
-        _, n_channels, n_frames, n_sums = self.neighbours.sums.shape
-        channels, frames = order.channels, order.frames
-        self.frequency = model.frequency_classes(layout.n_bins, layout.bin_millihertz)
-        self.fixed = model.component[component_classes(len(layout.exponents))[channels]] + model.level[layout.levels[channels, frames]]
-        self.unit = self.neighbours.unit[channels, frames]
-        self.per_step = self.neighbours.per_step[channels, frames][:, None]
-
-        def row(kind: int, channel: np.ndarray, frame: np.ndarray) -> np.ndarray:
-            return ((kind * n_channels + channel) * n_frames + frame) * n_sums
-
-        starts = {
-            "self": row(0, channels + 1, frames + 2),
-            "frame": row(0, channels + 1, frames + 1),
-            "older": row(0, channels + 1, frames),
-            "mean": row(1, channels + 1, frames + 1),
-            "channel": row(0, channels, frames + 2),
-            "channels": row(2, channels, frames + 2),
-        }
-        self.starts = np.stack([starts[feature.source] for feature in FEATURES], axis=1)
-        self.low = np.array([feature.low for feature in FEATURES])
-        self.high = np.array([feature.high + 1 for feature in FEATURES])
-        self.count = self.high - self.low
-        self.own = starts["self"]
-        self.frame_mean = row(1, channels + 1, frames + 2), starts["mean"], np.minimum(frames + 1, MEMORY)
-        self.channel_mean = row(2, channels + 1, frames + 2), starts["channels"], np.minimum(channels + 1, MEMORY)
-
-    def choose(self, part: slice, bins: np.ndarray) -> np.ndarray:
-        """Choose the distributions of one step."""
-        starts = self.starts[part]
-        upper = self.flat.take(starts + np.minimum(bins[:, None] + self.high, self.n_bins))
-        lower = self.flat.take(starts + np.maximum(bins[:, None] + self.low, 0))
-        mean = ((upper - lower) // self.count * self.per_step[part]) >> SHIFT
-        features = self.model.table.take(np.minimum(mean, len(self.model.table) - 1)).astype(np.float32)
-        bias = (self.model.frequency[self.frequency[bins]] + self.fixed[part]).astype(np.float32)
-        return self.model.choose(features, bias)
-
-    def note(self, part: slice, bins: np.ndarray, magnitudes: np.ndarray) -> None:
-        """Add what was decoded in one step."""
-        flat = self.flat
-        values = np.minimum(magnitudes, LARGEST) * self.unit[part]
-        place = self.own[part] + bins
-        flat[place + 1] = flat[place] + values
-        for own, before, memory in (self.frame_mean, self.channel_mean):
-            place, old = own[part] + bins, before[part] + bins
-            mean = flat[old + 1] - flat[old]
-            flat[place + 1] = flat[place] + mean + (values - mean) // memory[part]
+    out = np.empty(len(magnitudes), np.int64)
+    out[order.places()] = np.where(negative, -magnitudes, magnitudes)
+    return out.reshape(shape)

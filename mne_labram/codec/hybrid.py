@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -39,6 +39,14 @@ _HEAD = struct.Struct("<hBbbI")
 # Scales of channels are powers of 2 ** (1 / 4) µV; a channel more silent than this counts as this loud.
 _SILENT = 1e-3
 _MAX_SCALE = 400
+
+
+class _Quantized(NamedTuple):
+    """A block as integers."""
+
+    layout: CoefficientLayout
+    coefficients: np.ndarray
+    chosen: np.ndarray
 
 
 class HybridCoder:
@@ -228,20 +236,28 @@ class HybridCoder:
         def step_of(index: int) -> float:
             return 2.0 ** (index / _STEPS_PER_OCTAVE)
 
+        budget = bits - 8 * (_HEAD.size + 12 + 2 + 2 * self.n_channels) - 64
+        best: dict[int, _Quantized] = {}
+
         def cost(index: int) -> float:
-            scaled = values / step_of(index)
-            layout, coefficients, chosen = self._quantize(scaled)
-            if not layout.n_bins:
-                return 0.0
-            return float(magnitude_bits(self.model, np.abs(coefficients), chosen).sum())
+            quantized = self._quantize(values / step_of(index))
+            spent = float(magnitude_bits(self.model, np.abs(quantized.coefficients), quantized.chosen).sum())
+            # The search ends with the smallest step within the budget, or with none that it tried.
+            if spent <= budget and index < min(best, default=_LARGEST):
+                best.clear()
+                best[index] = quantized
+            return spent
+
+        sizes = np.abs(values)
 
         def proxy(index: int) -> float:
-            return float(np.log2(1 + np.abs(values) * (1 / step_of(index))).sum())
+            return float(np.log2(1 + sizes * (1 / step_of(index))).sum())
 
-        overhead = 8 * (_HEAD.size + 12 + 2 + 2 * self.n_channels) + 64
-        index = search_step(cost, proxy, bits - overhead, min(lowest, _LARGEST - 1), _LARGEST)
+        index = search_step(cost, proxy, budget, min(lowest, _LARGEST - 1), _LARGEST)
         for _ in range(8):
-            payload = self._payload(values / step_of(index), index, (means / self._unit)[:, 0] / step_of(index))
+            scaled = values / step_of(index)
+            quantized = best[index] if index in best else self._quantize(scaled)
+            payload = self._payload(scaled, quantized, index, (means / self._unit)[:, 0] / step_of(index))
             if 8 * len(payload) <= bits or index >= _LARGEST:
                 break
             index = min(index + max(1, round(_STEPS_PER_OCTAVE * 0.5 * (8 * len(payload) / bits - 1))), _LARGEST)
@@ -256,7 +272,7 @@ class HybridCoder:
         shape = self.n_channels, n_frames
         return CoefficientLayout(np.zeros(shape, np.int64), np.full(shape, level), n_bins, self._bin)
 
-    def _quantize(self, scaled: np.ndarray) -> tuple[CoefficientLayout, np.ndarray, np.ndarray]:
+    def _quantize(self, scaled: np.ndarray) -> _Quantized:
         """Choose integers, and tell how they are distributed."""
         level = int(level_class(scaled))
         used = np.flatnonzero((np.abs(scaled) >= 0.5).any(axis=(0, 1)))
@@ -266,13 +282,13 @@ class HybridCoder:
         used = np.flatnonzero(coefficients.any(axis=(0, 1)))
         layout = self._layout(scaled.shape[1], int(used[-1]) + 1 if len(used) else 0, level)
         coefficients = coefficients[..., : layout.n_bins]
-        return layout, coefficients, choose_distributions(self.model, np.abs(coefficients), layout)
+        return _Quantized(layout, coefficients, choose_distributions(self.model, np.abs(coefficients), layout))
 
-    def _payload(self, scaled: np.ndarray, index: int, means: np.ndarray) -> bytes:
-        layout, coefficients, _ = self._quantize(scaled)
+    def _payload(self, scaled: np.ndarray, quantized: _Quantized, index: int, means: np.ndarray) -> bytes:
+        layout, coefficients, chosen = quantized
         offsets = centroids(scaled[..., : layout.n_bins], coefficients)
         head = _HEAD.pack(index, int(layout.levels[0, 0]), *offsets, layout.n_bins)
-        return head + _pack_means(means) + encode_coefficients(self.model, coefficients, layout)
+        return head + _pack_means(means) + encode_coefficients(self.model, coefficients, layout, chosen=chosen)
 
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
         """Undo :meth:`encode`.

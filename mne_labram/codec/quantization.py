@@ -85,20 +85,18 @@ def trade_off(
     size = np.minimum(np.abs(values), LARGEST_COEFFICIENT)
     magnitudes = np.where(size < _DEAD_ZONE, 0, np.floor(size + (1 - _DEAD_ZONE))).astype(np.int64)
     nearest = np.floor(size + 0.5).astype(np.int64)
+    # Where even the nearest integer is zero there is nothing to choose.
+    places = np.flatnonzero(nearest)
+    at, top = size.reshape(-1)[places], nearest.reshape(-1)[places]
     for _ in range(n_passes):
-        chosen = choose_distributions(model, magnitudes, layout)
-        best = np.full(values.shape, np.inf, np.float32)
-        # Where even the nearest integer is zero there is nothing to choose.
-        open_ = np.nonzero(nearest)
-        rows, at, top = chosen[open_], size[open_], nearest[open_]
-        best = np.full(len(at), np.inf)
-        taken = np.zeros(len(at), np.int64)
+        rows = choose_distributions(model, magnitudes, layout, places=places)
+        best, taken = np.full(len(at), np.inf), np.zeros(len(at), np.int64)
         for candidate in (top, top - 1, np.zeros_like(top)):
             cost = (at - candidate) ** 2 + bit_worth * magnitude_bits(model, candidate, rows)
             better = cost < best
             best[better], taken[better] = cost[better], candidate[better]
         magnitudes = np.zeros_like(nearest)
-        magnitudes[open_] = taken
+        magnitudes.reshape(-1)[places] = taken
     return np.where(values < 0, -magnitudes, magnitudes)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mne_labram.codec.context_files import load_context_model
 from mne_labram.codec.lapped import lapped_inverse, lapped_transform
+from mne_labram.codec.numbers import pack_numbers, unpack_numbers
 from mne_labram.codec.quantization import (
     LARGEST_COEFFICIENT,
     centroids,
@@ -288,7 +289,7 @@ class HybridCoder:
         layout, coefficients, chosen = quantized
         offsets = centroids(scaled[..., : layout.n_bins], coefficients)
         head = _HEAD.pack(index, int(layout.levels[0, 0]), *offsets, layout.n_bins)
-        return head + _pack_means(means) + encode_coefficients(self.model, coefficients, layout, chosen=chosen)
+        return head + pack_numbers(_whole(means)) + encode_coefficients(self.model, coefficients, layout, chosen=chosen)
 
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
         """Undo :meth:`encode`.
@@ -318,7 +319,8 @@ class HybridCoder:
         n_frames = -(-n_samples // self.n_bins)
         if n_bins > self.n_bins or not _SMALLEST <= index <= _LARGEST or level >= len(self.model.level):
             raise ValueError("This is no payload of the hybrid coder: its header holds numbers beyond all limits.")
-        means, rest = _unpack_means(payload[_HEAD.size :], self.n_channels)
+        numbers, rest = unpack_numbers(payload[_HEAD.size :], self.n_channels)
+        means = np.array(numbers, np.float64)
         layout = self._layout(n_frames, n_bins, level)
         coefficients = decode_coefficients(self.model, rest, layout)
         values = np.zeros((self.n_channels, n_frames, self.n_bins))
@@ -334,31 +336,6 @@ def _whole_frames(signals: np.ndarray, n_bins: int) -> np.ndarray:
     return np.pad(signals, ((0, 0), (0, missing)), mode="symmetric") if missing else signals
 
 
-def _pack_means(means: np.ndarray) -> bytes:
-    """Write means, in steps, as whole numbers of variable length."""
-    out = bytearray()
-    for mean in np.round(np.clip(means, -(2.0**62), 2.0**62)).astype(np.int64).tolist():
-        value = 2 * mean if mean >= 0 else -2 * mean - 1
-        while value > 127:
-            out.append(value & 127 | 128)
-            value >>= 7
-        out.append(value)
-    return bytes(out)
-
-
-def _unpack_means(data: bytes, count: int) -> tuple[np.ndarray, bytes]:
-    """Undo :func:`_pack_means`; return what follows too."""
-    means, place = [], 0
-    for _ in range(count):
-        value, shift = 0, 0
-        while True:
-            if place >= len(data) or shift > 63:
-                raise ValueError("This is no payload of the hybrid coder: the means of the channels are incomplete.")
-            byte = data[place]
-            place += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        means.append(-((value + 1) >> 1) if value & 1 else value >> 1)
-    return np.array(means, np.float64), data[place:]
+def _whole(means: np.ndarray) -> list[int]:
+    """Round means, in steps, to whole numbers."""
+    return np.round(np.clip(means, -(2.0**62), 2.0**62)).astype(np.int64).tolist()

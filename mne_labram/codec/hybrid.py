@@ -35,8 +35,10 @@ __all__ = ["HybridCoder"]
 # Steps are powers of 2 ** (1 / 32).
 _STEPS_PER_OCTAVE = 32
 _SMALLEST, _LARGEST = -32 * 40, 32 * 40
-# Step, level, two centroids, bins that are not all zero.
-_HEAD = struct.Struct("<hBbbI")
+# Step, level, two centroids. The number of bins that are not all zero and the means follow.
+_HEAD = struct.Struct("<hBbb")
+# What the range coder needs to end, and how many words it has written, in bits.
+_END = 32 + 8 * 3
 # Scales of channels are powers of 2 ** (1 / 4) µV; a channel more silent than this counts as this loud.
 _SILENT = 1e-3
 _MAX_SCALE = 400
@@ -237,14 +239,17 @@ class HybridCoder:
         def step_of(index: int) -> float:
             return 2.0 ** (index / _STEPS_PER_OCTAVE)
 
-        budget = bits - 8 * (_HEAD.size + 12 + 2 + 2 * self.n_channels) - 64
+        # As exact as a coefficient that holds nothing but the mean would be.
+        offsets = (means / self._unit)[:, 0] * math.sqrt(samples.shape[1])
         best: dict[int, _Quantized] = {}
 
         def cost(index: int) -> float:
             quantized = self._quantize(values / step_of(index))
-            spent = float(magnitude_bits(self.model, np.abs(quantized.coefficients), quantized.chosen).sum())
+            head = self._head(quantized, index, (0, 0), offsets / step_of(index))
+            spent = magnitude_bits(self.model, np.abs(quantized.coefficients), quantized.chosen).sum(dtype=np.float64)
+            spent = float(spent) + 8 * len(head) + _END
             # The search ends with the smallest step within the budget, or with none that it tried.
-            if spent <= budget and index < min(best, default=_LARGEST):
+            if spent <= bits and index < min(best, default=_LARGEST):
                 best.clear()
                 best[index] = quantized
             return spent
@@ -254,11 +259,11 @@ class HybridCoder:
         def proxy(index: int) -> float:
             return float(np.log2(1 + sizes * (1 / step_of(index))).sum())
 
-        index = search_step(cost, proxy, budget, min(lowest, _LARGEST - 1), _LARGEST)
+        index = search_step(cost, proxy, bits, min(lowest, _LARGEST - 1), _LARGEST)
         for _ in range(8):
             scaled = values / step_of(index)
             quantized = best[index] if index in best else self._quantize(scaled)
-            payload = self._payload(scaled, quantized, index, (means / self._unit)[:, 0] / step_of(index))
+            payload = self._payload(scaled, quantized, index, offsets / step_of(index))
             if 8 * len(payload) <= bits or index >= _LARGEST:
                 break
             index = min(index + max(1, round(_STEPS_PER_OCTAVE * 0.5 * (8 * len(payload) / bits - 1))), _LARGEST)
@@ -285,11 +290,16 @@ class HybridCoder:
         coefficients = coefficients[..., : layout.n_bins]
         return _Quantized(layout, coefficients, choose_distributions(self.model, np.abs(coefficients), layout))
 
+    def _head(self, quantized: _Quantized, index: int, offsets: tuple[int, int], means: np.ndarray) -> bytes:
+        """Write what stands before the coefficients."""
+        layout = quantized.layout
+        head = _HEAD.pack(index, int(layout.levels[0, 0]), *offsets)
+        return head + pack_numbers([layout.n_bins, *_whole(means)])
+
     def _payload(self, scaled: np.ndarray, quantized: _Quantized, index: int, means: np.ndarray) -> bytes:
         layout, coefficients, chosen = quantized
-        offsets = centroids(scaled[..., : layout.n_bins], coefficients)
-        head = _HEAD.pack(index, int(layout.levels[0, 0]), *offsets, layout.n_bins)
-        return head + pack_numbers(_whole(means)) + encode_coefficients(self.model, coefficients, layout, chosen=chosen)
+        head = self._head(quantized, index, centroids(scaled[..., : layout.n_bins], coefficients), means)
+        return head + encode_coefficients(self.model, coefficients, layout, chosen=chosen)
 
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
         """Undo :meth:`encode`.
@@ -315,12 +325,12 @@ class HybridCoder:
             return np.zeros((self.n_channels, 0))
         if len(payload) < _HEAD.size:
             raise ValueError("This is no payload of the hybrid coder: it ends too early.")
-        index, level, first, second, n_bins = _HEAD.unpack_from(payload)
+        index, level, first, second = _HEAD.unpack_from(payload)
+        (n_bins, *numbers), rest = unpack_numbers(payload[_HEAD.size :], 1 + self.n_channels)
         n_frames = -(-n_samples // self.n_bins)
-        if n_bins > self.n_bins or not _SMALLEST <= index <= _LARGEST or level >= len(self.model.level):
+        if not 0 <= n_bins <= self.n_bins or not _SMALLEST <= index <= _LARGEST or level >= len(self.model.level):
             raise ValueError("This is no payload of the hybrid coder: its header holds numbers beyond all limits.")
-        numbers, rest = unpack_numbers(payload[_HEAD.size :], self.n_channels)
-        means = np.array(numbers, np.float64)
+        means = np.array(numbers, np.float64) / math.sqrt(n_samples)
         layout = self._layout(n_frames, n_bins, level)
         coefficients = decode_coefficients(self.model, rest, layout)
         values = np.zeros((self.n_channels, n_frames, self.n_bins))
@@ -336,6 +346,6 @@ def _whole_frames(signals: np.ndarray, n_bins: int) -> np.ndarray:
     return np.pad(signals, ((0, 0), (0, missing)), mode="symmetric") if missing else signals
 
 
-def _whole(means: np.ndarray) -> list[int]:
-    """Round means, in steps, to whole numbers."""
-    return np.round(np.clip(means, -(2.0**62), 2.0**62)).astype(np.int64).tolist()
+def _whole(values: np.ndarray) -> list[int]:
+    """Round to whole numbers that can be written."""
+    return np.round(np.clip(values, -(2.0**62), 2.0**62)).astype(np.int64).tolist()

@@ -23,6 +23,10 @@ BIT_WORTH = 0.1
 PROXY = 2.0
 # By what the logarithm of the bits falls from one step to the next, 2 ** (1 / 32) as large, at 64 to 512 bit/s.
 _SLOPE = 0.02
+# Nearer to the budget than this, as a logarithm, there is little to gain by another trial.
+_CLOSE = 0.008
+# So many trials before the search halves what is left.
+_SECANTS = 6
 # Before anything is known of costs, values below this are zero.
 _DEAD_ZONE = 0.6
 # Where a value of 1 or 2 lies on average is told in 128ths.
@@ -82,6 +86,8 @@ def trade_off(
     Each coefficient chooses between the nearest integer, the next smaller one and zero, given its neighbours; what it
     does to the costs of others is not seen.
     """
+    # In C order: what follows writes through flat views.
+    values = np.ascontiguousarray(values)
     size = np.minimum(np.abs(values), LARGEST_COEFFICIENT)
     magnitudes = np.where(size < _DEAD_ZONE, 0, np.floor(size + (1 - _DEAD_ZONE))).astype(np.int64)
     nearest = np.floor(size + 0.5).astype(np.int64)
@@ -161,33 +167,37 @@ def search_step(cost: Callable[[int], float], proxy: Callable[[int], float], bud
     -------
     index : int
         A step within the budget, where the next smaller one that was tried is not.
-    """
 
+    Notes
+    -----
+    Above a quantiser's dead zone the logarithm of the bits is nearly linear in the index, which a few secants make use
+    of; where they do not lead there, what is left is halved. The search ends early with what takes at most 0.8 % less
+    than the budget.
+    """
     below, above = low - 1, high
     while above - below > 1:
         middle = (below + above) // 2
         below, above = (below, middle) if proxy(middle) <= budget / PROXY else (middle, above)
     fits, over, index = high, low - 1, above
-    known: dict[int, float] = {}
-    for _ in range(10):
+    known: list[tuple[float, int]] = []
+    while fits - over > 1:
         index = min(max(index, over + 1), fits - 1)
-        if fits - over <= 1 or index in known:
-            break
-        # The logarithm of the bits is nearly linear in the index.
-        known[index] = math.log(max(cost(index), 1.0) / max(budget, 1.0))
-        if known[index] <= 0:
+        excess = math.log(max(cost(index), 1.0) / max(budget, 1.0))
+        if excess <= 0:
             fits = index
-            # Within a hundredth there is little to gain by another trial.
-            if known[index] > -0.008:
+            if excess > -_CLOSE:
                 break
         else:
             over = index
+        known.append((excess, index))
         if len(known) == 1:
-            index += _offset(known[index] / _SLOPE)
+            index += _offset(excess / _SLOPE)
+        elif len(known) < _SECANTS:
+            (excess_a, a), (excess_b, b) = sorted(known, key=lambda item: abs(item[0]))[:2]
+            slope = (excess_a - excess_b) / (b - a)
+            index = a + _offset(excess_a / (slope if slope > _SLOPE / 8 else _SLOPE))
         else:
-            (a, bits_a), (b, bits_b) = sorted(known.items(), key=lambda item: abs(item[1]))[:2]
-            slope = (bits_a - bits_b) / (b - a)
-            index = a + _offset(bits_a / (slope if slope > _SLOPE / 8 else _SLOPE))
+            index = (over + fits) // 2
     return fits
 
 

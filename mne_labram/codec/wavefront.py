@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import constriction
@@ -10,12 +9,18 @@ import numpy as np
 
 from mne_labram.codec.context import ContextModel
 from mne_labram.codec.lanes import CoefficientLayout, Lanes
+from mne_labram.codec.numbers import pack_numbers, unpack_numbers
 
-__all__ = ["CoefficientLayout", "choose_distributions", "decode_coefficients", "encode_coefficients", "magnitude_bits"]
+__all__ = [
+    "CoefficientLayout",
+    "choose_distributions",
+    "decode_coefficients",
+    "encode_coefficients",
+    "magnitude_bits",
+]
 
 # A channel runs so many bins behind the one before, and a frame behind the last: what FEATURES look at is then known.
 _CHANNEL_LAG, _FRAME_LAG = 3, 5
-_LENGTHS = struct.Struct("<III")
 
 
 class _Order:
@@ -115,8 +120,9 @@ def encode_coefficients(
     Returns
     -------
     payload : bytes
-        Three streams: magnitudes, by the range coder of ``constriction`` (Bamler 2022, arXiv:2201.01741); signs; and
-        Exp-Golomb codes of what exceeds the table, with the lowest bits of large magnitudes.
+        How many words of 32 bits follow; magnitudes, by the range coder of ``constriction`` (Bamler 2022,
+        arXiv:2201.01741); then single bits: Exp-Golomb codes of what exceeds the table, with the lowest bits of large
+        magnitudes, and at the end the signs of all that are not zero.
     """
     magnitudes = np.abs(coefficients).astype(np.int64)
     if chosen is None:
@@ -133,16 +139,16 @@ def encode_coefficients(
             piece = slice(start, start + 2**16)
             symbols = np.minimum(rest[piece], escape).astype(np.int32)
             encoder.encode(symbols, family, model.distributions[rows[piece]])
-    words = np.asarray(encoder.get_compressed(), "<u4").tobytes()
-    signs = np.packbits(coefficients.reshape(-1)[flat][ordered > 0] < 0).tobytes()
+    words = np.asarray(encoder.get_compressed(), "<u4")
     more = np.flatnonzero((shifts > 0) | (rest >= escape))
     extra = "".join(
         (_exp_golomb(left - escape + 1) if left >= escape else "")
         + (f"{value & (1 << shift) - 1:0{shift}b}" if shift else "")
         for value, left, shift in zip(ordered[more].tolist(), rest[more].tolist(), shifts[more].tolist(), strict=True)
     )
-    extra_bytes = np.packbits(np.frombuffer(extra.encode(), np.uint8) - ord("0")).tobytes()
-    return _LENGTHS.pack(len(words), len(signs), len(extra_bytes)) + words + signs + extra_bytes
+    signs = coefficients.reshape(-1)[flat][ordered > 0] < 0
+    bits = np.concatenate([np.frombuffer(extra.encode(), np.uint8) == ord("1"), signs])
+    return pack_numbers([len(words)]) + words.tobytes() + np.packbits(bits).tobytes()
 
 
 def _exp_golomb(value: int) -> str:
@@ -179,18 +185,6 @@ class _Bits:
         return value
 
 
-def _streams(payload: bytes) -> tuple[bytes, bytes, bytes]:
-    """Split a payload."""
-    if len(payload) < _LENGTHS.size:
-        raise ValueError("These are not coefficients: the payload ends too early.")
-    lengths = _LENGTHS.unpack_from(payload)
-    if _LENGTHS.size + sum(lengths) != len(payload) or lengths[0] % 4:
-        raise ValueError("These are not coefficients: lengths of streams do not add up.")
-    stops = _LENGTHS.size + np.cumsum([0, *lengths])
-    words, signs, extra = (payload[a:b] for a, b in zip(stops[:-1], stops[1:], strict=True))
-    return words, signs, extra
-
-
 def decode_coefficients(model: ContextModel, payload: bytes, layout: CoefficientLayout) -> np.ndarray:
     """Undo :func:`encode_coefficients`.
 
@@ -213,13 +207,15 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
     ValueError
         If this cannot be such a payload.
     """
-    words, signs, extra = _streams(payload)
+    (n_words,), rest = unpack_numbers(payload, 1)
+    if not 0 <= 4 * n_words <= len(rest):
+        raise ValueError("These are not coefficients: the payload ends too early.")
     shape = *layout.exponents.shape, layout.n_bins
     order, contexts = _Order(*shape), Lanes(model, layout)
     try:
-        decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(rest, "<u4", n_words).astype(np.uint32))
         family = constriction.stream.model.Categorical(lazy=True, perfect=False)
-        numbers = _Bits(extra)
+        numbers = _Bits(rest[4 * n_words :])
         escape = model.n_symbols - 1
         parts = []
         for lanes, bins in order:
@@ -236,7 +232,9 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
         raise ValueError("These are not coefficients: the range coder finds no symbol.") from error
     magnitudes = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     negative = np.zeros(len(magnitudes), bool)
-    negative[magnitudes > 0] = _Bits(signs).take(int(np.count_nonzero(magnitudes)))
+    negative[magnitudes > 0] = numbers.take(int(np.count_nonzero(magnitudes)))
+    if len(numbers.bits) - numbers.place > 7:
+        raise ValueError("These are not coefficients: the payload ends too late.")
     out = np.empty(len(magnitudes), np.int64)
     out[order.places()] = np.where(negative, -magnitudes, magnitudes)
     return out.reshape(shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Self
 
@@ -32,15 +31,18 @@ __all__ = ["NeuralCoder"]
 DEFAULT_CODEC = "braincodec-tiny"
 # A budget holds for every window of so many seconds.
 _WINDOW = 4.0
-# Steps are powers of 2 ** (1 / 8) of a channel's level.
-_OCTAVE = 8
-_SMALLEST, _LARGEST = -8 * 20, 8 * 8
+# Steps are powers of 2 ** (1 / 32) of a channel's level; contexts know them to an eighth of an octave.
+_OCTAVE, _FINER = 32, 4
+_SMALLEST, _LARGEST = -32 * 20, 32 * 8
+_SPAN = MAX_EXPONENT * _FINER
 # Levels of channels are powers of 2 ** (1 / 2048) µV.
 _GAIN = 2048
 _SILENT = 1e-3
 # Smallest step, two centroids, latents that are not all zero, windows.
 _HEAD = struct.Struct("<hbbHI")
 _PASSES = 6
+# By what the logarithm of the bits falls from one step to the next, 2 ** (1 / 32) as large, at 64 to 512 bit/s.
+_LOG_BITS = 0.02
 
 
 class NeuralCoder:
@@ -194,9 +196,9 @@ class NeuralCoder:
         return payload
 
     def _shares(self, n_frames: int, bits: float) -> np.ndarray:
-        """Give every window its part of the bits; each tells its own step in one byte."""
+        """Give every window its part of the bits; each tells its own step in two bytes."""
         lengths = np.diff([*range(0, n_frames, self._per_window), n_frames])
-        return np.maximum(bits * lengths / n_frames - 8, 1.0)
+        return np.maximum(bits * lengths / n_frames - 16, 1.0)
 
     def _latents(self, centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return levels, and latents in multiples of them, shape (n_channels, n_frames, dim)."""
@@ -214,7 +216,7 @@ class NeuralCoder:
     def _layout(self, indices: np.ndarray, n_frames: int, n_bins: int) -> CoefficientLayout:
         """Tell what follows from the steps of the windows."""
         frames = np.repeat(indices, self._per_window)[:n_frames]
-        exponents = np.broadcast_to(frames - indices.min(), (self.n_channels, n_frames))
+        exponents = np.broadcast_to((frames - indices.min()) // _FINER, (self.n_channels, n_frames))
         levels = np.clip(16 - np.round(2 * frames / _OCTAVE).astype(np.int64), 0, N_LEVELS - 1)
         return CoefficientLayout(exponents, np.broadcast_to(levels, exponents.shape), n_bins, self._bin)
 
@@ -224,7 +226,7 @@ class NeuralCoder:
         """Choose integers; return them with the latents in steps."""
         n_frames = latents.shape[1]
         steps = np.repeat(2.0 ** (indices / _OCTAVE), self._per_window)[:n_frames]
-        scaled = latents / steps[None, :, None]
+        scaled = np.ascontiguousarray(latents / steps[None, :, None])
         used = np.flatnonzero((np.abs(scaled) >= 0.5).any(axis=(0, 1)))
         layout = self._layout(indices, n_frames, int(used[-1]) + 1 if len(used) else 0)
         scaled = scaled[..., : layout.n_bins]
@@ -250,29 +252,29 @@ class NeuralCoder:
             fits = np.add.reduceat(frames, starts) <= shares
             high, low = np.where(fits, middle, high), np.where(fits, low, middle)
         # Windows far apart in level share one block: what is finer than the contexts can tell is given up.
-        indices = np.maximum(high, high.max() - MAX_EXPONENT)
+        indices = np.maximum(high, high.max() - _SPAN)
         for _ in range(_PASSES):
             octaves = np.log(np.maximum(self._window_bits(latents, indices), 1.0) / shares)
             # Within one step, a window goes up if it must, and down if its bits would still do.
-            change = np.where(octaves > 0, np.ceil(octaves / _LOG_BITS), np.ceil(octaves / _LOG_BITS + 0.1))
-            change = np.clip(change, -16, 16).astype(int)
+            change = np.where(octaves > 0, np.ceil(octaves / _LOG_BITS), np.ceil(octaves / _LOG_BITS + 0.3))
+            change = np.clip(change, -64, 64).astype(int)
             if not change.any():
                 break
             indices = np.clip(indices + change, _SMALLEST, _LARGEST)
-            indices = np.maximum(indices, indices.max() - MAX_EXPONENT)
+            indices = np.maximum(indices, indices.max() - _SPAN)
         for _ in range(4 * _PASSES):
             over = self._window_bits(latents, indices) > shares
             if not over.any() or (indices[over] >= _LARGEST).all():
                 break
             indices = np.where(over, np.minimum(indices + 1, _LARGEST), indices)
-        return np.maximum(indices, indices.max() - MAX_EXPONENT)
+        return np.maximum(indices, indices.max() - _SPAN)
 
     def _payload(self, latents: np.ndarray, shares: np.ndarray, head: bytes) -> bytes:
         indices = self._fit(latents, shares)
         layout, coefficients, scaled = self._quantize(latents, indices)
         first, second = centroids(scaled, coefficients)
         smallest = int(indices.min())
-        steps = (indices - smallest).astype(np.uint8).tobytes()
+        steps = (indices - smallest).astype("<u2").tobytes()
         start = _HEAD.pack(smallest, first, second, layout.n_bins, len(indices))
         return start + steps + head + encode_coefficients(self.model, coefficients, layout)
 
@@ -306,10 +308,14 @@ class NeuralCoder:
         dim = self.codec.latents(torch.zeros(1, 1, self.codec.stride)).shape[-1]
         if n_windows != -(-n_frames // self._per_window) or n_bins > dim or not _SMALLEST <= smallest <= _LARGEST:
             raise ValueError("This is no payload of the neural coder: its header does not fit the block.")
-        steps = np.frombuffer(payload[_HEAD.size : _HEAD.size + n_windows], np.uint8).astype(np.int64)
-        if len(steps) != n_windows or steps.max(initial=0) > MAX_EXPONENT:
+        rest = payload[_HEAD.size + 2 * n_windows :]
+        steps = np.frombuffer(payload[_HEAD.size : len(payload) - len(rest)][: 2 * n_windows], np.uint8)
+        if len(steps) != 2 * n_windows:
+            raise ValueError("This is no payload of the neural coder: it ends too early.")
+        steps = steps.view("<u2").astype(np.int64)
+        if steps.max(initial=0) > _SPAN:
             raise ValueError("This is no payload of the neural coder: its steps are beyond all limits.")
-        numbers, rest = unpack_numbers(payload[_HEAD.size + n_windows :], 2 * self.n_channels)
+        numbers, rest = unpack_numbers(rest, 2 * self.n_channels)
         means, gains = np.array(numbers[: self.n_channels], np.float64), np.array(numbers[self.n_channels :])
         if np.abs(gains).max() > 400 * _GAIN:
             raise ValueError("This is no payload of the neural coder: the level of a channel is beyond all limits.")
@@ -326,8 +332,3 @@ class NeuralCoder:
         length = min(n_samples, signal.shape[1])
         out[:, :length] = signal[:, :length]
         return out * 2.0 ** (gains / _GAIN)[:, None] + means[:, None]
-
-
-# By what the logarithm of the bits falls from one step to the next, 2 ** (1 / 8) as large, at 64 to 512 bit/s.
-_LOG_BITS = 0.08
-_Numbers = Sequence[int]

@@ -42,6 +42,10 @@ _END = 32 + 8 * 3
 # Scales of channels are powers of 2 ** (1 / 4) µV; a channel more silent than this counts as this loud.
 _SILENT = 1e-3
 _MAX_SCALE = 400
+# Means may be so many times as large as coefficients: 2 ** 52 steps are written exactly.
+_LARGEST_MEAN = 2**23
+# Frames of more samples are not made.
+_LONGEST = 2**20
 
 
 class _Quantized(NamedTuple):
@@ -98,7 +102,7 @@ class HybridCoder:
         bitrate: float,
         weights: dict[str, str],
     ) -> None:
-        if len(scales) != n_channels or n_channels < 1 or n_bins < 1 or not sfreq > 0:
+        if len(scales) != n_channels or n_channels < 1 or not 1 <= n_bins <= _LONGEST or not 0 < sfreq < math.inf:
             raise ValueError("The parameters of the hybrid coder contradict one another.")
         if any(abs(int(scale)) > _MAX_SCALE for scale in scales):
             raise ValueError("A channel's level in the parameters of the hybrid coder is beyond all limits.")
@@ -153,7 +157,7 @@ class HybridCoder:
         """
         del options
         n_channels = len(ch_names)
-        n_bins = max(1, min(round(frame_seconds * sfreq), block_samples))
+        n_bins = max(1, min(round(frame_seconds * sfreq), block_samples, _LONGEST))
         pieces = [np.nan_to_num(np.asarray(piece, np.float64)) for piece in excerpts if piece.shape[1] > 0]
         pieces = [piece - piece.mean(axis=1, keepdims=True) for piece in pieces]
         count = sum(piece.shape[1] for piece in pieces)
@@ -208,7 +212,7 @@ class HybridCoder:
         samples : ndarray, shape (n_channels, n_samples)
             Finite, in µV.
         bits : int | None
-            Budget for the block; ``None``: that of ``bitrate``. A block cannot be smaller than a few bytes per channel.
+            Budget for the block; ``None``: that of ``bitrate``. Nine bytes and two per channel may always be spent.
 
         Returns
         -------
@@ -229,9 +233,13 @@ class HybridCoder:
             return b""
         if bits is None:
             bits = int(self.bitrate * samples.size / self.sfreq)
+        bits = max(bits, 8 * (_HEAD.size + 4 + 2 * self.n_channels))
         means = samples.mean(axis=1, keepdims=True)
         values = self._analyse(samples - means)
-        largest = float(np.abs(values).max(initial=0))
+        # As exact as a coefficient that holds nothing but the mean would be.
+        offsets = (means / self._unit)[:, 0] * math.sqrt(samples.shape[1])
+        # No step is so small that a number becomes too large to be written.
+        largest = max(float(np.abs(values).max(initial=0)), float(np.abs(offsets).max()) / _LARGEST_MEAN)
         lowest = _SMALLEST
         if largest > 0:
             lowest = max(lowest, math.ceil(_STEPS_PER_OCTAVE * math.log2(2 * largest / LARGEST_COEFFICIENT)))
@@ -239,8 +247,6 @@ class HybridCoder:
         def step_of(index: int) -> float:
             return 2.0 ** (index / _STEPS_PER_OCTAVE)
 
-        # As exact as a coefficient that holds nothing but the mean would be.
-        offsets = (means / self._unit)[:, 0] * math.sqrt(samples.shape[1])
         best: dict[int, _Quantized] = {}
 
         def cost(index: int) -> float:

@@ -15,7 +15,8 @@ from mne_labram.codec.coders import check_weights
 from mne_labram.codec.context import MAX_EXPONENT, N_LEVELS
 from mne_labram.codec.context_files import load_context_model
 from mne_labram.codec.numbers import pack_numbers, unpack_numbers
-from mne_labram.codec.quantization import PROXY, centroids, dequantize, trade_off
+from mne_labram.codec.parents import Family, decode_signs, encode_signs, plan_family, sign_bits
+from mne_labram.codec.quantization import PROXY, trade_off
 from mne_labram.codec.wavefront import (
     CoefficientLayout,
     choose_distributions,
@@ -38,9 +39,11 @@ _SPAN = MAX_EXPONENT * _FINER
 # Levels of channels are powers of 2 ** (1 / 2048) µV.
 _GAIN = 2048
 _SILENT = 1e-3
-# Smallest step, two centroids, latents that are not all zero, windows.
-_HEAD = struct.Struct("<hbbHI")
+# Smallest step, latents that are not all zero, windows.
+_HEAD = struct.Struct("<hHI")
 _PASSES = 6
+# A parent, which takes two bytes, is worth it if a block has so many frames.
+_FRAMES_PER_PARENT = 16
 # By what the logarithm of the bits falls from one step to the next, 2 ** (1 / 32) as large, at 64 to 512 bit/s.
 _LOG_BITS = 0.02
 
@@ -185,7 +188,9 @@ class NeuralCoder:
         means = np.round(samples.mean(axis=1))
         gains, latents = self._latents(samples - means[:, None])
         head = pack_numbers([*means.astype(np.int64).tolist(), *gains.tolist()])
-        shares = self._shares(latents.shape[1], bits - 8 * (len(head) + _HEAD.size + 12) - 64)
+        # Parents and their tables take some five bytes per channel in long blocks, and a hundred in all.
+        tables = (5 * self.n_channels + 60) * min(1, latents.shape[1] // _FRAMES_PER_PARENT)
+        shares = self._shares(latents.shape[1], bits - 8 * (len(head) + _HEAD.size + 12 + tables) - 64)
         payload = b""
         for _ in range(8):
             payload = self._payload(latents, shares, head)
@@ -234,10 +239,13 @@ class NeuralCoder:
 
     def _window_bits(self, latents: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Compute what every window takes."""
-        layout, coefficients, _ = self._quantize(latents, indices)
+        layout, coefficients, scaled = self._quantize(latents, indices)
         magnitudes = np.abs(coefficients)
         chosen = choose_distributions(self.model, magnitudes, layout)
-        frames = magnitude_bits(self.model, magnitudes, chosen).sum(axis=(0, 2), dtype=np.float64)
+        # That signs take less than a bit each lets a window have more of them.
+        signs = sign_bits(self._family(scaled, coefficients), coefficients) - (magnitudes > 0)
+        bits = magnitude_bits(self.model, magnitudes, chosen) + signs
+        frames = bits.sum(axis=(0, 2), dtype=np.float64)
         return np.add.reduceat(frames, np.arange(0, len(frames), self._per_window))
 
     def _fit(self, latents: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -269,14 +277,21 @@ class NeuralCoder:
             indices = np.where(over, np.minimum(indices + 1, _LARGEST), indices)
         return np.maximum(indices, indices.max() - _SPAN)
 
+    @staticmethod
+    def _family(scaled: np.ndarray, coefficients: np.ndarray) -> Family:
+        """Choose who is predicted from whom."""
+        return plan_family(scaled, coefficients, max_parents=min(3, scaled.shape[1] // _FRAMES_PER_PARENT))
+
     def _payload(self, latents: np.ndarray, shares: np.ndarray, head: bytes) -> bytes:
         indices = self._fit(latents, shares)
         layout, coefficients, scaled = self._quantize(latents, indices)
-        first, second = centroids(scaled, coefficients)
         smallest = int(indices.min())
+        family = self._family(scaled, coefficients)
         steps = (indices - smallest).astype("<u2").tobytes()
-        start = _HEAD.pack(smallest, first, second, layout.n_bins, len(indices))
-        return start + steps + head + encode_coefficients(self.model, coefficients, layout)
+        start = _HEAD.pack(smallest, layout.n_bins, len(indices))
+        signs = encode_signs(family, coefficients)
+        magnitudes = encode_coefficients(self.model, coefficients, layout, signs=False)
+        return start + steps + head + family.to_bytes() + pack_numbers([len(signs)]) + signs + magnitudes
 
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
         """Undo :meth:`encode`.
@@ -302,7 +317,7 @@ class NeuralCoder:
             return np.zeros((self.n_channels, 0))
         if len(payload) < _HEAD.size:
             raise ValueError("This is no payload of the neural coder: it ends too early.")
-        smallest, first, second, n_bins, n_windows = _HEAD.unpack_from(payload)
+        smallest, n_bins, n_windows = _HEAD.unpack_from(payload)
         inside = math.ceil(n_samples * self._up / self._down)
         n_frames = -(-inside // self.codec.stride)
         dim = self.codec.latents(torch.zeros(1, 1, self.codec.stride)).shape[-1]
@@ -319,11 +334,17 @@ class NeuralCoder:
         means, gains = np.array(numbers[: self.n_channels], np.float64), np.array(numbers[self.n_channels :])
         if np.abs(gains).max() > 400 * _GAIN:
             raise ValueError("This is no payload of the neural coder: the level of a channel is beyond all limits.")
+        family, rest = Family.from_bytes(rest, self.n_channels)
+        (n_signs,), rest = unpack_numbers(rest, 1)
+        if not 0 <= n_signs <= len(rest):
+            raise ValueError("This is no payload of the neural coder: it ends too early.")
         indices = steps + smallest
-        coefficients = decode_coefficients(self.model, rest, self._layout(indices, n_frames, n_bins))
+        layout = self._layout(indices, n_frames, n_bins)
+        magnitudes = decode_coefficients(self.model, rest[n_signs:], layout, signs=False)
+        _, values = decode_signs(family, rest[:n_signs], magnitudes)
         frames = np.repeat(2.0 ** (indices / _OCTAVE), self._per_window)[:n_frames]
         latents = np.zeros((self.n_channels, n_frames, dim))
-        latents[..., :n_bins] = dequantize(coefficients, (first, second)) * frames[None, :, None]
+        latents[..., :n_bins] = values * frames[None, :, None]
         with torch.inference_mode():
             signal = self.codec._signal(torch.from_numpy(latents[None]).float(), inside)[0].double().numpy()
         if self._up != self._down:

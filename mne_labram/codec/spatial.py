@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class SpatialBasis:
     edges : tuple of float
         Borders between bands in Hz.
     entries : array of int8, shape (n_bands, n_channels, n_channels)
-        Bases, one component per column, in units of ``2 ** (1 - bits)``; empty for none: channels are coded as they are.
+        Bases, one component per column, in units of ``2 ** (1 - bits)``; empty for none: channels are coded as they
+        are.
     bits : int
         Of an entry.
     """
@@ -120,16 +121,16 @@ class SpatialBasis:
         ValueError
             If this is no basis for so many channels.
         """
-        edges, bits = tuple(float(edge) for edge in fields["edges"]), int(fields["bits"])
-        if not fields["entries"]:
-            return cls((), np.zeros((0, n_channels, n_channels), np.int8), bits)
-        size = (len(edges) + 1) * n_channels**2
-        unpacker = zlib.decompressobj()
         try:
-            raw = unpacker.decompress(base64.b64decode(fields["entries"], validate=True), size + 1)
-        except (binascii.Error, zlib.error) as error:
+            edges, bits = tuple(float(edge) for edge in fields["edges"]), int(fields["bits"])
+            if not fields["entries"]:
+                return cls((), np.zeros((0, n_channels, n_channels), np.int8), bits)
+            size = (len(edges) + 1) * n_channels**2
+            raw = zlib.decompressobj().decompress(base64.b64decode(fields["entries"], validate=True), size + 1)
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError("The spatial basis in this file is damaged.") from error
-        if len(raw) != size or not 2 <= bits <= 8:
+        ascending = all(a < b for a, b in zip((0.0, *edges), (*edges, math.inf), strict=True))
+        if len(raw) != size or not 2 <= bits <= 8 or not ascending:
             raise ValueError(f"The spatial basis in this file is not one for {n_channels} channels.")
         return cls(edges, np.frombuffer(raw, np.int8).reshape(-1, n_channels, n_channels), bits)
 

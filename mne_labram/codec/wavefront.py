@@ -102,7 +102,12 @@ def magnitude_bits(model: ContextModel, magnitudes: np.ndarray, chosen: np.ndarr
 
 
 def encode_coefficients(
-    model: ContextModel, coefficients: np.ndarray, layout: CoefficientLayout, *, chosen: np.ndarray | None = None
+    model: ContextModel,
+    coefficients: np.ndarray,
+    layout: CoefficientLayout,
+    *,
+    chosen: np.ndarray | None = None,
+    signs: bool = True,
 ) -> bytes:
     """Code quantised coefficients.
 
@@ -116,6 +121,8 @@ def encode_coefficients(
         What the decoder knows.
     chosen : array of uint8, shape (n_channels, n_frames, n_bins) | None
         From :func:`choose_distributions`, where it is known.
+    signs : bool
+        Code signs, too.
 
     Returns
     -------
@@ -146,8 +153,8 @@ def encode_coefficients(
         + (f"{value & (1 << shift) - 1:0{shift}b}" if shift else "")
         for value, left, shift in zip(ordered[more].tolist(), rest[more].tolist(), shifts[more].tolist(), strict=True)
     )
-    signs = coefficients.reshape(-1)[flat][ordered > 0] < 0
-    bits = np.concatenate([np.frombuffer(extra.encode(), np.uint8) == ord("1"), signs])
+    negative = coefficients.reshape(-1)[flat][ordered > 0] < 0
+    bits = np.concatenate([np.frombuffer(extra.encode(), np.uint8) == ord("1"), negative if signs else negative[:0]])
     return pack_numbers([len(words)]) + words.tobytes() + np.packbits(bits).tobytes()
 
 
@@ -185,7 +192,9 @@ class _Bits:
         return value
 
 
-def decode_coefficients(model: ContextModel, payload: bytes, layout: CoefficientLayout) -> np.ndarray:
+def decode_coefficients(
+    model: ContextModel, payload: bytes, layout: CoefficientLayout, *, signs: bool = True
+) -> np.ndarray:
     """Undo :func:`encode_coefficients`.
 
     Parameters
@@ -196,6 +205,8 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
         What :func:`encode_coefficients` gave.
     layout : CoefficientLayout
         What it was given.
+    signs : bool
+        Whether signs were coded; otherwise, absolute values are returned.
 
     Returns
     -------
@@ -232,7 +243,8 @@ def decode_coefficients(model: ContextModel, payload: bytes, layout: Coefficient
         raise ValueError("These are not coefficients: the range coder finds no symbol.") from error
     magnitudes = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     negative = np.zeros(len(magnitudes), bool)
-    negative[magnitudes > 0] = numbers.take(int(np.count_nonzero(magnitudes)))
+    if signs:
+        negative[magnitudes > 0] = numbers.take(int(np.count_nonzero(magnitudes)))
     if len(numbers.bits) - numbers.place > 7:
         raise ValueError("These are not coefficients: the payload ends too late.")
     out = np.empty(len(magnitudes), np.int64)

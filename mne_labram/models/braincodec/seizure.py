@@ -16,6 +16,7 @@ from mne_labram.models.braincodec.fusion import AttentionFusion, ConvolutionFusi
 from mne_labram.models.braincodec.official import encoder_sizes, encoder_state
 from mne_labram.models.braincodec.seconds import SecondsMixin
 from mne_labram.models.labram.inputs import with_arrays
+from mne_labram.models.neurostorm import AMPLITUDES
 from mne_labram.nn.lapped_transform import LappedAnalysis
 from mne_labram.nn.seanet import SEANetEncoder
 from mne_labram.nn.state import load_strict
@@ -66,6 +67,9 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
     kernel_size, last_kernel_size, residual_kernel_size, linear_path, gain, input_scale, activation
         As of the codec that the encoder comes from. With ``gain``, latents get the level of
         the signal back before they are classified, since how large a wave is tells a seizure.
+    amplitude : {"absolute", "relative"}
+        Microvolts as they are, as published; or relative to the median root mean square of all channels of the window,
+        so that neither the unit nor the amplifier matters, and amplitude cannot stand in for shape.
     freeze_encoder : bool
         Leave the encoder's weights as they are.
     fusion : {"attention", "conv"}
@@ -137,6 +141,7 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
         gain: bool = False,
         input_scale: float = 1.0,
         activation: type[nn.Module] = nn.ELU,
+        amplitude: str = "absolute",
         freeze_encoder: bool = True,
         fusion: str = "attention",
         head: str = "second",
@@ -159,10 +164,14 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
             input_window_seconds=input_window_seconds,
             sfreq=sfreq,
         )
-        for name, value, known in (("fusion", fusion, FUSIONS), ("head", head, HEADS)):
+        for name, value, known in (
+            ("fusion", fusion, FUSIONS),
+            ("head", head, HEADS),
+            ("amplitude", amplitude, AMPLITUDES),
+        ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}.")
-        self.head_kind, self.n_seconds = head, None
+        self.head_kind, self.n_seconds, self.amplitude = head, None, amplitude
         self._settle_signal(chs_info, ch_names, input_scale, contract)
         self._settle_window()
         self._settle_classes(n_outputs, class_names, class_weights)
@@ -294,7 +303,11 @@ class BrainCodecForSeizure(SecondsMixin, EncodingMixin, EEGModuleMixin, nn.Modul
                 "use bind_channels for another montage."
             )
         self._whole_seconds(x.shape[2])
-        return x
+        if self.amplitude == "absolute":
+            return x
+        # The median over channels, as in NeuroStorm: one bad electrode must not decide on the scale of all others.
+        rms = x.square().mean(dim=2).sqrt().median(dim=1).values
+        return x * (_TYPICAL_RMS / rms.clamp_min(1e-6))[:, None, None]
 
     def _encoded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute latents of checked input, at the level of the signal, and levels where the encoder does without."""

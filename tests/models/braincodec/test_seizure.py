@@ -296,6 +296,18 @@ def test_published_checkpoint_of_a_codec() -> None:
     assert len(state) == 28
 
 
+@pytest.mark.parametrize("gain", [False, True])
+def test_amplitude_may_be_left_out(gain: bool) -> None:
+    x = _x(2, 4, 800)
+    relative, absolute = (_model(amplitude=kind, gain=gain).second_logits for kind in ("relative", "absolute"))
+    torch.testing.assert_close(relative(x), relative(x * torch.tensor([0.1, 7.0])[:, None, None]))
+    assert not torch.allclose(absolute(x), absolute(7.0 * x), atol=1e-3)
+    # How large one channel is beside the others still counts, and nothing at all is no division by zero.
+    louder = x * torch.tensor([1.0, 1.0, 1.0, 5.0])[:, None]
+    assert not torch.allclose(relative(x), relative(louder), atol=1e-4)
+    assert relative(torch.zeros(1, 4, 800)).isfinite().all()
+
+
 def test_arguments_that_make_no_model() -> None:
     for change, words in (
         ({"fusion": "mean"}, "fusion must be one of 'attention', 'conv', got 'mean'"),

@@ -43,8 +43,8 @@ BITRATES = (64, 128, 256, 512, 1024)
 CODECS = ("dct", "dct-variable", "wavelet", "klt", "klt-tuned", "neural", "hybrid")
 # Beyond the rates that are asked for, so that a better codec can be compared with them at the same error.
 _LOWER = 48
-# Length of the blocks that have a budget: of the neural codec a window, of the hybrid what a file has by default.
-_BLOCK_SECONDS = {"neural": 4.0, "hybrid": 60.0}
+# Length of blocks, as in a file by default; within them, every 4-s window of the neural codec keeps its own budget.
+_BLOCK_SECONDS = {"neural": 60.0, "hybrid": 60.0}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def curves(rows: Sequence[RateDistortionRow], dataset: str) -> dict[str, dict[fl
     found: dict[str, dict[float, float]] = {}
     for row in rows:
         if row.dataset == dataset:
-            found.setdefault(row.codec, {})[row.bits] = row.prd
+            found.setdefault(row.codec, {})[row.bits + row.header] = row.prd
     return found
 
 
@@ -169,7 +169,7 @@ def _measures(rows: Sequence[RateDistortionRow], bitrate: float = 256) -> list[s
     names = list(some[0].bands)
     lines = [
         f"At {bitrate:g} bit/s/channel: PRDN, Pearson's r, PRDN within bands, how much longer the stream is than the "
-        "information content, and the bit/s/channel that a header takes besides.",
+        "information content, and the bit/s/channel that a header takes besides (a basis of channels above all).",
         "",
         f"| codec | PRDN | r | {' | '.join(names)} | overhead | header |",
         f"|---|---|---{'|---' * len(names)}|---|---|",
@@ -189,7 +189,7 @@ def _saved_lines(found: Mapping[str, Mapping[float, float]]) -> list[str]:
             continue
         lines += [
             "",
-            f"Bits saved against {reference} at its PRD.",
+            f"Bits saved against {reference} at its PRD, headers counted.",
             "",
             f"| codec | {' | '.join(f'{rate:g}' for rate in rates)} |",
             f"|---{'|---' * len(rates)}|",

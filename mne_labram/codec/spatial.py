@@ -44,8 +44,8 @@ class SpatialBasis:
     @cached_property
     def matrices(self) -> np.ndarray:
         """The nearest orthonormal matrices, shape (n_bands, n_channels, n_channels)."""
-        left, _, right = np.linalg.svd(self.entries.astype(np.float64))
-        return left @ right
+        left, _, right = np.linalg.svd(self.entries.astype(np.float64), full_matrices=False)
+        return np.stack([_completed(vectors) for vectors in left @ right])
 
     def _bands(self, n_bins: int, hertz_per_bin: float) -> list[slice]:
         borders = [0, *(min(n_bins, round(edge / hertz_per_bin)) for edge in self.edges), n_bins]
@@ -125,31 +125,53 @@ class SpatialBasis:
             edges, bits = tuple(float(edge) for edge in fields["edges"]), int(fields["bits"])
             if not fields["entries"]:
                 return cls((), np.zeros((0, n_channels, n_channels), np.int8), bits)
-            size = (len(edges) + 1) * n_channels**2
+            rows = (len(edges) + 1) * n_channels
+            size = rows * n_channels
             raw = zlib.decompressobj().decompress(base64.b64decode(fields["entries"], validate=True), size + 1)
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError("The spatial basis in this file is damaged.") from error
         ascending = all(a < b for a, b in zip((0.0, *edges), (*edges, math.inf), strict=True))
-        if len(raw) != size or not 2 <= bits <= 8 or not ascending:
+        if not 0 < len(raw) <= size or len(raw) % rows or not 2 <= bits <= 8 or not ascending:
             raise ValueError(f"The spatial basis in this file is not one for {n_channels} channels.")
-        return cls(edges, np.frombuffer(raw, np.int8).reshape(-1, n_channels, n_channels), bits)
+        return cls(edges, np.frombuffer(raw, np.int8).reshape(len(edges) + 1, n_channels, -1), bits)
 
 
 def _without(n_channels: int) -> SpatialBasis:
     return SpatialBasis((), np.zeros((0, n_channels, n_channels), np.int8), 8)
 
 
-def _fitted(pieces: Sequence[np.ndarray], hertz_per_bin: float, edges: tuple[float, ...], bits: int) -> SpatialBasis:
+def _completed(vectors: np.ndarray) -> np.ndarray:
+    """Add columns to orthonormal ones until the matrix is square, by Householder's reflections.
+
+    Written out, so that encoder and decoder find the same columns, whatever library of linear algebra they have.
+    """
+    n_channels, n_components = vectors.shape
+    if n_components == n_channels:
+        return vectors
+    left, whole = vectors.copy(), np.eye(n_channels)
+    for index in range(n_components):
+        mirror = left[index:, index].copy()
+        mirror[0] += np.copysign(np.linalg.norm(mirror), mirror[0])
+        mirror /= np.linalg.norm(mirror)
+        left[index:] -= 2 * np.outer(mirror, mirror @ left[index:])
+        whole[:, index:] -= 2 * np.outer(whole[:, index:] @ mirror, mirror)
+    whole[:, :n_components] = vectors
+    return whole
+
+
+def _fitted(
+    pieces: Sequence[np.ndarray], hertz_per_bin: float, edges: tuple[float, ...], bits: int, rank: int
+) -> SpatialBasis:
     """Take principal components of every band."""
     probe = SpatialBasis(edges, np.zeros((0, 0, 0), np.int8), bits)
     entries = []
     for band in probe._bands(pieces[0].shape[2], hertz_per_bin):
         rows = np.concatenate([piece[..., band].reshape(len(piece), -1) for piece in pieces], axis=1)
         _, vectors = np.linalg.eigh(rows @ rows.T)
-        vectors = vectors[:, ::-1]
+        vectors = vectors[:, ::-1][:, :rank]
         # The sign of an eigenvector is not determined; the largest entry shall be positive.
         largest = np.abs(vectors).argmax(axis=0)
-        vectors = vectors * np.sign(vectors[largest, np.arange(len(vectors))])
+        vectors = vectors * np.sign(vectors[largest, np.arange(rank)])
         limit = 2 ** (bits - 1) - 1
         entries.append(np.clip(np.round(vectors * 2 ** (bits - 1)), -limit, limit).astype(np.int8))
     return SpatialBasis(edges, np.stack(entries), bits)
@@ -184,7 +206,7 @@ def fit_spatial_basis(
     def proxy(coefficients: Sequence[np.ndarray], step: float) -> float:
         return PROXY * sum(float(np.log2(1 + np.abs(each) / step).sum()) for each in coefficients)
 
-    fine = _fitted(pieces, hertz_per_bin, BAND_EDGES[-1], 8)
+    fine = _fitted(pieces, hertz_per_bin, BAND_EDGES[-1], 8, n_channels)
     decorrelated = [fine.to_components(piece, hertz_per_bin) for piece in pieces]
     # The step at which the recording would be coded.
     low, high = -60.0, 60.0
@@ -192,13 +214,20 @@ def fit_spatial_basis(
         middle = (low + high) / 2
         low, high = (low, middle) if proxy(decorrelated, 2.0**middle) <= bits else (middle, high)
     step = 2.0**high
-    cost = weight * proxy(pieces, step)
-    for edges in BAND_EDGES:
-        for precision in _BITS:
-            basis = _fitted(pieces, hertz_per_bin, edges, precision)
-            coded = [basis.to_components(piece, hertz_per_bin) for piece in pieces]
-            own = 8.0 * len(basis.to_dict()["entries"]) * 0.75
-            total = weight * proxy(coded, step) + own
-            if total < cost:
-                best, cost = basis, total
-    return best
+
+    def total(basis: SpatialBasis) -> float:
+        coded = [basis.to_components(piece, hertz_per_bin) for piece in pieces]
+        # Base64 writes six bits as eight; the file's header is compressed once more.
+        return weight * proxy(coded, step) + 6.0 * len(basis.to_dict()["entries"])
+
+    ranks = sorted({max(1, n_channels // part) for part in (1, 2, 4, 8)})
+    # Bands first, then what they are told with: all together would take long with many channels.
+    first = [_fitted(pieces, hertz_per_bin, edges, 8, ranks[-1]) for edges in BAND_EDGES]
+    edges = min(first, key=total).edges
+    candidates = [
+        _fitted(pieces, hertz_per_bin, borders, precision, rank)
+        for borders in dict.fromkeys(((), edges))
+        for precision in _BITS
+        for rank in ranks
+    ]
+    return min([best, *candidates], key=total)

@@ -92,6 +92,6 @@ def save_context_model(model: ContextModel, path: Path) -> str:
         Of the file.
     """
     data = save_tensors({name: np.ascontiguousarray(values) for name, values in model.arrays().items()})
-    with written_whole(path) as temporary:
+    with written_whole(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

@@ -253,7 +253,7 @@ class HybridCoder:
             quantized = self._quantize(values / step_of(index))
             head = self._head(quantized, index, (0, 0), offsets / step_of(index))
             spent = magnitude_bits(self.model, np.abs(quantized.coefficients), quantized.chosen).sum(dtype=np.float64)
-            spent = float(spent) + 8 * len(head) + _END
+            spent = float(spent) + 8 * len(head) + (_END if quantized.layout.n_bins else 8)
             # The search ends with the smallest step within the budget, or with none that it tried.
             if spent <= bits and index < min(best, default=_LARGEST):
                 best.clear()

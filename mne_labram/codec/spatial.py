@@ -98,7 +98,12 @@ class SpatialBasis:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         packed = base64.b64encode(zlib.compress(np.ascontiguousarray(self.entries).tobytes(), 9)).decode()
-        return {"edges": list(self.edges), "bits": self.bits, "entries": packed if len(self.entries) else ""}
+        return {
+            "edges": list(self.edges),
+            "n_components": self.entries.shape[2],
+            "bits": self.bits,
+            "entries": packed if len(self.entries) else "",
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any], n_channels: int) -> SpatialBasis:
@@ -125,13 +130,14 @@ class SpatialBasis:
             edges, bits = tuple(float(edge) for edge in fields["edges"]), int(fields["bits"])
             if not fields["entries"]:
                 return cls((), np.zeros((0, n_channels, n_channels), np.int8), bits)
-            rows = (len(edges) + 1) * n_channels
-            size = rows * n_channels
+            # No more than there can be, so that no more is unpacked.
+            n_components = min(max(int(fields["n_components"]), 0), n_channels + 1)
+            size = (len(edges) + 1) * n_channels * n_components
             raw = zlib.decompressobj().decompress(base64.b64decode(fields["entries"], validate=True), size + 1)
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError("The spatial basis in this file is damaged.") from error
         ascending = all(a < b for a, b in zip((0.0, *edges), (*edges, math.inf), strict=True))
-        if not 0 < len(raw) <= size or len(raw) % rows or not 2 <= bits <= 8 or not ascending:
+        if len(raw) != size or not 0 < n_components <= n_channels or not 2 <= bits <= 8 or not ascending:
             raise ValueError(f"The spatial basis in this file is not one for {n_channels} channels.")
         return cls(edges, np.frombuffer(raw, np.int8).reshape(len(edges) + 1, n_channels, -1), bits)
 

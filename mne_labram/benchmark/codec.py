@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from mne.utils import logger, verbose
 
+from mne_labram.benchmark.codebook_codec import CodebookCodec
 from mne_labram.benchmark.rate_distortion import (
     BlockCodec,
     Codec,
@@ -40,7 +41,7 @@ __all__ = [
 #: Bits per second and channel.
 BITRATES = (64, 128, 256, 512, 1024)
 #: What is to be beaten, and ours.
-CODECS = ("dct", "dct-variable", "wavelet", "klt", "klt-tuned", "neural", "hybrid")
+CODECS = ("dct", "dct-variable", "wavelet", "klt", "klt-tuned", "codes", "neural", "hybrid")
 # Beyond the rates that are asked for, so that a better codec can be compared with them at the same error.
 _LOWER = 48
 # Length of blocks, as in a file by default; within them, every 4-s window of the neural codec keeps its own budget.
@@ -138,6 +139,8 @@ def make_codec(name: str, benchmark: CodecBenchmark) -> Codec | None:
         return wavelet_codec(sfreq).fit(benchmark.channels)
     if name in ("dct", "dct-variable"):
         return dct_codec(sfreq, hard=name == "dct").fit(benchmark.channels)
+    if name == "codes":
+        return CodebookCodec()
     return BlockCodec(block_coder(name), _BLOCK_SECONDS[name], name=name)
 
 
@@ -241,7 +244,8 @@ def benchmark_codecs(
             codec = make(benchmark)
             if codec is None:
                 continue
-            rows += rate_distortion([codec], benchmark.validation, rates, progress=_log)
+            offered = [rate for rate in rates if not isinstance(codec, CodebookCodec) or codec.offers(rate)]
+            rows += rate_distortion([codec], benchmark.validation, offered, progress=_log)
     return rows
 
 

@@ -35,6 +35,8 @@ _SETTINGS: dict[str, Any] = {
     "clip_grad": 3.0,
     "log_every": 50,
 }
+# A simulated seizure covers half of its window or more; all lengths are alike.
+_SIMULATED_SHARE = 0.75
 
 
 def detector_class(model: Any) -> type[NeuroStormDetector]:
@@ -79,7 +81,8 @@ class BrainCodecDetector(NeuroStormDetector):
         How often windows with a seizure come; see :class:`~mne_labram.seizure.detector.NeuroStormDetector`.
     class_weights : {"balanced"} | list of float | None
         Weights in the loss of seconds without and with a seizure. ``"balanced"`` weighs seconds with one up by how much
-        rarer they are in an epoch, at most by ``max_class_weight``; ``None``, as published: none.
+        rarer they are in an epoch, simulated ones among them, at most by ``max_class_weight``; ``None``, as published:
+        none.
     max_class_weight : float
         See ``class_weights``.
     tokens_per_batch : int
@@ -190,6 +193,8 @@ class BrainCodecDetector(NeuroStormDetector):
         weights = self.class_weights
         if weights == "balanced":
             share = self._seizure_share(train)
+            if self.augmentation is not None:
+                share += (1.0 - share) * self.augmentation.seizure * _SIMULATED_SHARE
             if not share:
                 return
             rarer = min((1.0 - share) / share, self.max_class_weight)

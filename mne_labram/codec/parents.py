@@ -15,7 +15,7 @@ __all__ = ["Family", "decode_signs", "encode_signs", "plan_family", "sign_bits"]
 UNIT = 128
 # A channel is predicted from so many before it, with weights in sixteenths.
 _MAX_PARENTS, _WEIGHT = 3, 16
-# Predictions fall into classes of a quarter of a step; the last takes all above.
+# Predictions fall into classes: nothing predicted, then quarters of a step; the last takes all above.
 _N_CLASSES, _CLASS = 8, UNIT // 4
 # A sign agrees with the prediction with a probability told in 256ths.
 _SHARES = 256
@@ -156,7 +156,7 @@ class Family(NamedTuple):
 
 
 def _classes(predicted: np.ndarray) -> np.ndarray:
-    return np.minimum(np.abs(predicted) // _CLASS, _N_CLASSES - 1)
+    return np.where(predicted == 0, 0, np.minimum(np.abs(predicted) // _CLASS + 1, _N_CLASSES - 1))
 
 
 def plan_family(values: np.ndarray, coefficients: np.ndarray, *, max_parents: int = _MAX_PARENTS) -> Family:
@@ -232,7 +232,7 @@ def _learned(family: Family, values: np.ndarray, coefficients: np.ndarray) -> Fa
         here = classes == index
         signed = here & (size > 0)
         count, same = np.count_nonzero(signed), np.count_nonzero(signed & agrees)
-        if any(family.parents):
+        if index:
             agree[index] = int(np.clip(round(_SHARES * (same + 2) / (count + 4)), 1, _SHARES - 1))
             zero[index] = mean(here & (size == 0) & (side != 0))
         for with_it in (0, 1):

@@ -73,7 +73,9 @@ class CodebookCodec:
             If the codec has no codes for so few, or so many, bits.
         """
         if not self.offers(bitrate):
-            raise ValueError(f"The codec has no codes for {bitrate:g} bit/s; it has {self.codec.n_codebooks} codebooks.")
+            raise ValueError(
+                f"The codec has no codes for {bitrate:g} bit/s; it has {self.codec.n_codebooks} codebooks."
+            )
         count = round(bitrate / self.codec.bitrate(1))
         return [self._one(recording, count) for recording in recordings]
 

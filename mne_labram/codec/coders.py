@@ -57,6 +57,13 @@ class BlockCoder(Protocol):
     def decode(self, payload: bytes, n_samples: int) -> np.ndarray:
         """Return the samples of a block, shape (n_channels, n_samples).
 
+        Parameters
+        ----------
+        payload : bytes
+            From :meth:`encode`.
+        n_samples : int
+            Samples of the block.
+
         Raises
         ------
         ValueError

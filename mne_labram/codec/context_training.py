@@ -25,7 +25,7 @@ __all__ = ["CoefficientSample", "collect_contexts", "fit_context_model", "magnit
 
 
 def magnitude_table() -> np.ndarray:
-    """Return the logarithmic scale of mean magnitudes, shape (4096,), uint8: ``255 log(1 + m / 4) / log(1 + 4095 / 4)``.
+    """Return the logarithmic scale of mean magnitudes, ``255 log(1 + m / 4) / log(1 + 4095 / 4)``.
 
     Returns
     -------
@@ -70,7 +70,10 @@ class CoefficientSample(NamedTuple):
 
 
 def collect_contexts(
-    blocks: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int], np.ndarray]], *, per_block: int = 20_000, seed: int = 0
+    blocks: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int], np.ndarray]],
+    *,
+    per_block: int = 20_000,
+    seed: int = 0,
 ) -> CoefficientSample:
     """Draw coefficients from blocks, with their contexts.
 
@@ -225,9 +228,7 @@ def fit_context_model(
         model = _FloatModel(n_hidden, n_second, n_distributions, n_symbols, len(edges) + 1)
     generator = np.random.default_rng(seed)
     network = [values for name, values in model.named_parameters() if name != "logits"]
-    optimizer = torch.optim.AdamW(
-        [{"params": network}, {"params": [model.logits]}], learning_rate, weight_decay=0.0
-    )
+    optimizer = torch.optim.AdamW([{"params": network}, {"params": [model.logits]}], learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [learning_rate, 0.3 * learning_rate], n_steps)
     # The network learns to tell the scale from distributions of known scale, which then take their shape: both at once,
     # it settles anywhere in the row.
@@ -256,6 +257,7 @@ def fit_context_model(
 @torch.no_grad()
 def _as_integers(model: _FloatModel, edges: np.ndarray) -> ContextModel:
     """Round the trained network."""
+
     def whole(values: Tensor, scale: float, dtype: type) -> np.ndarray:
         return (values.double() * scale).round().numpy().astype(dtype)
 

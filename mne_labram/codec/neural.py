@@ -225,9 +225,7 @@ class NeuralCoder:
         levels = np.clip(16 - np.round(2 * frames / _OCTAVE).astype(np.int64), 0, N_LEVELS - 1)
         return CoefficientLayout(exponents, np.broadcast_to(levels, exponents.shape), n_bins, self._bin)
 
-    def _quantize(
-        self, latents: np.ndarray, indices: np.ndarray
-    ) -> tuple[CoefficientLayout, np.ndarray, np.ndarray]:
+    def _quantize(self, latents: np.ndarray, indices: np.ndarray) -> tuple[CoefficientLayout, np.ndarray, np.ndarray]:
         """Choose integers; return them with the latents in steps."""
         n_frames = latents.shape[1]
         steps = np.repeat(2.0 ** (indices / _OCTAVE), self._per_window)[:n_frames]

@@ -130,7 +130,9 @@ class Family(NamedTuple):
             numbers, data = unpack_numbers(data, 2 * count)
             pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
             if any(not 0 <= parent < channel or abs(weight) > 8 * _WEIGHT for parent, weight in pairs):
-                raise ValueError("This is no payload of the neural coder: a channel has parents that are not before it.")
+                raise ValueError(
+                    "This is no payload of the neural coder: a channel has parents that are not before it."
+                )
             parents.append(pairs)
         n = _N_CLASSES
         if not any(parents):

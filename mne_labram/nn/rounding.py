@@ -51,8 +51,8 @@ def gaussian_bits(latents: Tensor) -> Tensor:
 
     Notes
     -----
-    The information of a Gaussian variable whose variance v is the mean over 3 frames and 7 bands, to which rounding adds
-    1 / 12: ``log2(12 v) / 2 + (y ** 2 + 1 / 12 - v) / (2 v ln 2)``.
+    The information of a Gaussian variable whose variance v is the mean over 3 frames and 7 bands, to which rounding
+    adds 1 / 12: ``log2(12 v) / 2 + (y ** 2 + 1 / 12 - v) / (2 v ln 2)``.
     """
     energy = latents.square().flatten(0, 1).unsqueeze(1)
     padding = (_FRAMES // 2, _BANDS // 2)

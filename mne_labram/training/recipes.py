@@ -251,7 +251,12 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
     augmentation = Augmentation.from_dict(tables["augment"]) if "augment" in found else None
-    if augmentation is not None and augmentation.bipolar > 0 and own != "codec" and tables["model"].get("spatial", "names") == "names":
+    if (
+        augmentation is not None
+        and augmentation.bipolar > 0
+        and own != "codec"
+        and tables["model"].get("spatial", "names") == "names"
+    ):
         raise ValueError(
             f"The recipe {name} makes bipolar channels, most of which have no name in the official table; set "
             "spatial = 'coordinates' in [model], or bipolar = 0 in [augment]."

@@ -74,7 +74,8 @@ def test_channels_do_not_need_one_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sfreq", "n_samples"), [(200.0, 100), (200.0, 1), (200.0, 0), (256.0, 1000), (173.61, 900), (1000.0, 2001), (64.0, 333)]
+    ("sfreq", "n_samples"),
+    [(200.0, 100), (200.0, 1), (200.0, 0), (256.0, 1000), (173.61, 900), (1000.0, 2001), (64.0, 333)],
 )
 def test_any_rate_and_length(sfreq: float, n_samples: int) -> None:
     coder = _make(3, sfreq)

@@ -14,9 +14,9 @@ from mne_labram.models.braincodec.coding import CodecPass
 from mne_labram.models.braincodec.model import BrainCodec
 from mne_labram.models.labram.inputs import batch_signal
 from mne_labram.nn.codec_losses import N_FFTS, line_length_loss, spectral_loss
-from mne_labram.nn.rounding import BIT_WORTH, gaussian_bits, round_with_dead_zone
 from mne_labram.nn.gradient_balancer import GradientBalancer
 from mne_labram.nn.kmeans import perplexity
+from mne_labram.nn.rounding import BIT_WORTH, gaussian_bits, round_with_dead_zone
 from mne_labram.nn.spectrogram_discriminator import (
     SpectrogramDiscriminator,
     adversarial_loss,
@@ -135,7 +135,8 @@ class BrainCodecForPretraining(nn.Module):
             )
         if refinement < 0 or not refinement_octaves[0] <= refinement_octaves[1]:
             raise ValueError(
-                f"refinement must not be negative and its octaves must ascend, got {refinement} and {refinement_octaves}."
+                f"refinement must not be negative and its octaves must ascend, got {refinement} and "
+                f"{refinement_octaves}."
             )
         self.refinement, self.refinement_octaves = float(refinement), tuple(refinement_octaves)
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))

@@ -39,8 +39,8 @@ ENCODERS = {
     "tuned": "BrainCodec, encoder trained on",
     "random": "BrainCodec, untrained encoder",
 }
-# Simulated seizures and artefacts, and how often recorded seizures come, as for NeuroStorm; windows of 4 s as published.
-# The rate was chosen by looking at two of the folds, 2 and 3 (chb01_15 and chb01_16).
+# Simulated seizures and artefacts, and how often recorded seizures come, as for NeuroStorm; windows of 4 s as
+# published. The rate was chosen by looking at two of the folds, 2 and 3 (chb01_15 and chb01_16).
 SETTINGS: dict[str, Any] = {"max_steps": 450, "warmup_steps": 30, "lr": 3e-3, "precision": "bf16"}
 DETECTOR: dict[str, Any] = {"seizure_share": 0.08, "tokens_per_batch": 304}
 # What is trained already is changed with more care than a fresh head.

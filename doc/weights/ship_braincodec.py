@@ -33,6 +33,7 @@ from mne_labram.weights.cards import card_page
 NAME = "braincodec-tiny"
 PAGES = Path(__file__).parent
 TRAINING = [f"Subject{i:02d}_{j}.edf" for i in range(20) for j in (1, 2)]
+RATE_NAMES = {64: "64", 128: "128", 256: "256", 512: "512", 1024: "1024"}
 # Fractions of the recordings' bits; seconds of a block; from all to a few channels.
 RATES, LENGTHS, CHANNELS = (40.0, 900.0), (4, 12, 30, 60), (1, 2, 4, 8, 19, 19, 19)
 
@@ -93,11 +94,24 @@ def weights(codec: Path) -> None:
     ship_weights(load_checkpoint(codec), NAME, {**about(), "measurements": {}})
 
 
+def measurements(benchmark: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Make tables for the card of what `mne-labram benchmark codec` wrote, and of what was added by hand to its file."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for dataset, title in (("eegmat", "EEGMAT, four subjects held out, at rest"), ("eegmmidb", "EEGMMIDB S001R01")):
+        rows: dict[str, dict[str, Any]] = {}
+        for row in benchmark["rows"]:
+            if row["dataset"] == dataset and row["bitrate"] >= 60:
+                spread = "" if row["spread"] is None or row["spread"] != row["spread"] else f" ± {row['spread']:.1f}"
+                cells = rows.setdefault(row["codec"], {"PRD (%) at bit/s/channel": row["codec"]})
+                cells[f"{RATE_NAMES[min(RATE_NAMES, key=lambda rate: abs(rate - row['bits']))]}"] = f"{row['prd']:.3g}{spread}"
+        tables[title] = list(rows.values())
+    return {**tables, **benchmark.get("card", {})}
+
+
 def card(codec: Path, measured: Path | None) -> None:
     """Write the card with what was measured, and its page."""
-    texts = about()
-    tables = {} if measured is None else json.loads(measured.read_text(encoding="utf8"))
-    ship_weights(load_checkpoint(codec), NAME, {**texts, "measurements": tables})
+    tables = {} if measured is None else measurements(json.loads(measured.read_text(encoding="utf8")))
+    ship_weights(load_checkpoint(codec), NAME, {**about(), "measurements": tables})
     (PAGES / f"{NAME}.md").write_text(card_page(pretrained_card(NAME)), encoding="utf8")
 
 

@@ -15,7 +15,8 @@ SIZES = ("base", "large", "huge", "tiny")
 
 
 def test_what_ships() -> None:
-    assert recipe_names() == sorted(f"{size}-{kind}" for size in SIZES for kind in KINDS)
+    labram = [f"{size}-{kind}" for size in SIZES for kind in ("tokenizer", "masked")]
+    assert recipe_names() == sorted([*labram, "tiny-codec"])
     assert recipe_names("masked") == [f"{size}-masked" for size in sorted(SIZES)]
     for name in recipe_names():
         recipe = load_recipe(name)
@@ -74,8 +75,10 @@ def test_the_models_of_the_paper(size: str, layer_scale: float, n_parameters: fl
 @pytest.mark.parametrize("kind", KINDS)
 def test_tiny_is_small_and_knows_every_montage(kind: str) -> None:
     recipe = load_recipe("tiny", kind)
-    model = recipe.build_model(None if kind == "tokenizer" else load_recipe("tiny", "tokenizer").build_model())
-    assert 5e5 < sum(p.numel() for p in model.parameters()) < 4e6
+    model = recipe.build_model(load_recipe("tiny", "tokenizer").build_model() if kind == "masked" else None)
+    model = getattr(model, "exported", model)
+    # Codebooks are buffers.
+    assert 5e5 < sum(each.numel() for each in (*model.parameters(), *model.buffers())) < 4e6
     assert model.bind_channels(["Fp1-F3", "C4-P4"]).ch_names == ["FP1-F3", "C4-P4"]
     assert model.contract.vocabulary is None
     # Subjects that judge the weights are not trained on.
@@ -138,10 +141,10 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("lengths = [2.0]", "length = [2.0]", r"no 'length' in \[windows\]; did you mean 'lengths'"),
         ('folders = ["a"]', 'folder = ["a"]', r"no 'folder' in \[data\]; did you mean 'folders'"),
         ("seed = 3", "seed = -3", "seed must be a whole number of at least 0, got -3"),
-        ("seed = 3", 'tokenizer = "x"', "trains a tokenizer, so it cannot name one"),
+        ("seed = 3", 'tokenizer = "x"', "trains a tokenizer, so it cannot name a tokenizer"),
         ("seed = 3", "seed = ", "mine is no TOML: "),
         ('kind = "tokenizer"', 'kind = "masked"', "is for masked, not for tokenizer"),
-        ('kind = "tokenizer"', 'kind = "both"', "must have kind = 'tokenizer' or 'masked', got 'both'"),
+        ('kind = "tokenizer"', 'kind = "both"', "must have kind = 'tokenizer' or 'masked' or 'codec', got 'both'"),
         ("[windows]\nlengths = [2.0]", "[augment]\ngains = 1", r"no 'gains' in \[augment\]; did you mean 'gain_sd'"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 2", "flip is a probability"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 'a'", "flip must be a number, got 'a'"),
@@ -197,8 +200,25 @@ def test_the_tokenizer_of_a_recipe_is_a_text(tmp_path: Path) -> None:
 def test_which_recipe() -> None:
     with pytest.raises(FileNotFoundError, match="no file 'medium'; the recipes that ship are base, huge, large, tiny"):
         load_recipe("medium", "masked")
-    with pytest.raises(ValueError, match="one of tokenizer, masked, got 'classifier'"):
+    with pytest.raises(ValueError, match="one of tokenizer, masked, codec, got 'classifier'"):
         load_recipe("base", "classifier")
+
+
+def test_a_codec_comes_with_its_losses(tmp_path: Path) -> None:
+    text = 'kind = "codec"\n[model]\nratios = [2, 2]\ndim = 4\n[losses]\n'
+    model = load_recipe(_write(tmp_path, text + "weights = { l1 = 2.0 }\nrefinement = 0.5")).build_model()
+    assert model.codec.stride == 4
+    assert (model.weights, model.refinement) == ({"l1": 2.0}, 0.5)
+    for line, message in {
+        "refinemen = 1.0": "refinement",
+        'refinement = "much"': "must be a number",
+        "weights = { l3 = 1.0 }": "no loss 'l3'",
+        "refinement = -1.0": "must not be negative",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            load_recipe(_write(tmp_path, text + line)).build_model()
+    with pytest.raises(ValueError, match="losses"):
+        load_recipe(_write(tmp_path, _GOOD + "[losses]\nrefinement = 1.0"))
 
 
 def test_a_tokenizer_of_another_signal_is_refused() -> None:

@@ -243,3 +243,26 @@ def test_a_codec_alone_can_be_trained(tmp_path: Path) -> None:
     assert 0 < done.metrics["validation_codebook_usage"] <= 1
     assert 1 <= done.metrics["validation_codebook_perplexity"] <= 8
     assert 0 < done.metrics["epoch_codebook_usage"] <= 1
+
+
+def test_latents_learn_to_be_worth_rounding(eeg: Callable[[int], torch.Tensor]) -> None:
+    """With the bits of rounding among the losses, the same latents take fewer bits for the same error."""
+    model = _model({"l2": 1.0}, _codec(linear_path=True), refinement=1.0, refinement_octaves=(-1.0, 0.0)).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    seen = []
+    for step in range(60):
+        torch.manual_seed(step)
+        losses = model.training_step(eeg(step % 4))
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        seen.append(float(losses["rounding_loss"]))
+    assert model.objective["refinement"] == 1.0
+    assert np.isfinite(seen).all()
+    assert np.mean(seen[-10:]) < 0.97 * np.mean(seen[:10])
+
+
+@pytest.mark.parametrize("options", [{"refinement": -1.0}, {"refinement": 1.0, "refinement_octaves": (1.0, 0.0)}])
+def test_rounding_that_makes_no_sense_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must not be negative and its octaves must ascend"):
+        _model({"l2": 1.0}, **options)

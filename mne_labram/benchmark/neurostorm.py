@@ -147,6 +147,7 @@ def measure_folds(
     *,
     target_fp_per_day: float | None = None,
     window: float = 4.0,
+    scores: list[np.ndarray] | None = None,
 ) -> tuple[SeizureRow, list[np.ndarray], Calibration]:
     """Measure a detector that was trained once for each fold.
 
@@ -167,6 +168,8 @@ def measure_folds(
         in ``parameters``; only one that was settled before anything was measured makes a fair measurement.
     window : float
         Seconds of a window, for the scores of windows.
+    scores : list of ndarray | None
+        From an earlier call, so that no recording is scored again for another threshold.
 
     Returns
     -------
@@ -178,7 +181,8 @@ def measure_folds(
     calibration : Calibration
         Of all scores together: what a detector trained on everything is shipped with.
     """
-    scores = out_of_fold(detectors, store, folds)
+    if scores is None:
+        scores = out_of_fold(detectors, store, folds)
     rules = [parameters] * len(detectors)
     if target_fp_per_day is not None:
         rules = nested_parameters(scores, store, folds, parameters, target_fp_per_day=target_fp_per_day)

@@ -124,6 +124,11 @@ def test_class_weights(store: SeizureStore) -> None:
         fitted = _detector(class_weights=given, settings=SHORT).fit(ictal).model_
         assert (fitted.class_weights is None) if weight is None else fitted.class_weights[1] == pytest.approx(weight)
     assert _detector(max_class_weight=2.0, settings=SHORT).fit(ictal).model_.class_weights == [1.0, 2.0]
+    # Three in ten of the windows without a seizure get one that covers three quarters of them.
+    mixing = _detector(augmentation=SeizureAugmentation(seizure=0.3))
+    model = mixing._fresh_model(0)
+    mixing._before_training(model, quiet)
+    assert model.class_weights[1] == pytest.approx((1 - 0.225) / 0.225)
 
 
 def test_simulated_seizures_at_any_rate(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 
 from mne_labram.signal.contract import ContractError
 
-__all__ = ["CODERS", "BlockCoder", "check_weights", "coder_class", "make_coder", "restore_coder"]
+__all__ = [
+    "CODERS",
+    "LARGEST_VALUE",
+    "BlockCoder",
+    "check_weights",
+    "checked_block",
+    "coder_class",
+    "make_coder",
+    "restore_coder",
+]
 
 #: Where the coders are, by the name that stands in a file. Imported when they are used.
 CODERS: dict[str, str] = {
@@ -18,6 +27,9 @@ CODERS: dict[str, str] = {
     "neural": "mne_labram.codec.neural:NeuralCoder",
     "lossless": "mne_labram.codec.lossless:LosslessCoder",
 }
+#: Microvolts beyond which nothing is coded with an error: a million volts. What is larger is no signal, and integers
+#: and float32 inside the coders would overflow.
+LARGEST_VALUE = 1e12
 
 
 @runtime_checkable
@@ -157,6 +169,40 @@ def restore_coder(name: str, parameters: Mapping[str, Any]) -> BlockCoder:
             f"The coder {name!r} of this mne_labram does not take what the file says of it ({error}); install the "
             "mne_labram that wrote it."
         ) from error
+
+
+def checked_block(samples: np.ndarray, n_channels: int) -> np.ndarray:
+    """Look at a block before it is coded with an error.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n_channels, n_samples)
+        In µV.
+    n_channels : int
+        Channels that the coder was made for.
+
+    Returns
+    -------
+    samples : ndarray of float64, shape (n_channels, n_samples)
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or a value is not finite.
+    ContractError
+        If a value is beyond :data:`LARGEST_VALUE`.
+    """
+    samples = np.asarray(samples, np.float64)
+    if samples.ndim != 2 or len(samples) != n_channels:
+        raise ValueError(f"A block must have the shape ({n_channels}, n_samples), got {samples.shape}.")
+    if not np.isfinite(samples).all():
+        raise ValueError("A block holds values that are not finite; mark and replace them first.")
+    if np.abs(samples).max(initial=0.0) > LARGEST_VALUE:
+        raise ContractError(
+            f"A block holds values beyond {LARGEST_VALUE:g} µV, which no coder can tell; drop or rescale that channel."
+        )
+    return samples
 
 
 def check_weights(weights: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from mne_labram.codec.coders import LARGEST_VALUE, checked_block
 from mne_labram.codec.context_files import load_context_model
 from mne_labram.codec.lapped import lapped_inverse, lapped_transform
 from mne_labram.codec.numbers import pack_numbers, unpack_numbers
@@ -159,6 +160,8 @@ class HybridCoder:
         n_channels = len(ch_names)
         n_bins = max(1, min(round(frame_seconds * sfreq), block_samples, _LONGEST))
         pieces = [np.nan_to_num(np.asarray(piece, np.float64)) for piece in excerpts if piece.shape[1] > 0]
+        # What is larger is refused when it is coded.
+        pieces = [np.clip(piece, -LARGEST_VALUE, LARGEST_VALUE) for piece in pieces]
         pieces = [piece - piece.mean(axis=1, keepdims=True) for piece in pieces]
         count = sum(piece.shape[1] for piece in pieces)
         if pieces:
@@ -222,13 +225,9 @@ class HybridCoder:
         Raises
         ------
         ValueError
-            If the shape is another, or a value is not finite.
+            If the shape is another, or a value is not finite or beyond a million volts.
         """
-        samples = np.asarray(samples, np.float64)
-        if samples.ndim != 2 or len(samples) != self.n_channels:
-            raise ValueError(f"A block must have the shape ({self.n_channels}, n_samples), got {samples.shape}.")
-        if not np.isfinite(samples).all():
-            raise ValueError("A block holds values that are not finite; mark and replace them first.")
+        samples = checked_block(samples, self.n_channels)
         if not samples.shape[1]:
             return b""
         if bits is None:

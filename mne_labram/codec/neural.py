@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.signal import resample_poly
 
-from mne_labram.codec.coders import check_weights
+from mne_labram.codec.coders import check_weights, checked_block
 from mne_labram.codec.context import MAX_EXPONENT, N_LEVELS
 from mne_labram.codec.context_files import load_context_model
 from mne_labram.codec.numbers import pack_numbers, unpack_numbers
@@ -174,13 +174,9 @@ class NeuralCoder:
         Raises
         ------
         ValueError
-            If the shape is another, or a value is not finite.
+            If the shape is another, or a value is not finite or beyond a million volts.
         """
-        samples = np.asarray(samples, np.float64)
-        if samples.ndim != 2 or len(samples) != self.n_channels:
-            raise ValueError(f"A block must have the shape ({self.n_channels}, n_samples), got {samples.shape}.")
-        if not np.isfinite(samples).all():
-            raise ValueError("A block holds values that are not finite; mark and replace them first.")
+        samples = checked_block(samples, self.n_channels)
         if not samples.shape[1]:
             return b""
         if bits is None:
@@ -212,6 +208,8 @@ class NeuralCoder:
         level = np.sqrt(np.mean(np.square(centred), axis=1))
         gains = np.round(_GAIN * np.log2(np.maximum(level, _SILENT))).astype(np.int64)
         scale = 2.0 ** (gains / _GAIN)
+        # Noise of floats around a constant is silence, and nothing that the codec should wonder at.
+        centred = np.where(level[:, None] < _SILENT, 0.0, centred)
         with torch.inference_mode():
             latents = self.codec.latents(torch.from_numpy((centred / scale[:, None])[None]).float())[0]
         # The codec divides by the level too, which is one here but for rounding, and for silence.

@@ -64,5 +64,7 @@ def unpack_numbers(data: bytes, count: int) -> tuple[list[int], bytes]:
             shift += 7
             if byte < 128:
                 break
+        if value >> 64:
+            raise ValueError("Numbers in this payload are incomplete or too long.")
         numbers.append(-((value + 1) >> 1) if value & 1 else value >> 1)
     return numbers, data[place:]

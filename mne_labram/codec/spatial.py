@@ -157,7 +157,9 @@ def _completed(vectors: np.ndarray) -> np.ndarray:
     left, whole = vectors.copy(), np.eye(n_channels)
     for index in range(n_components):
         mirror = left[index:, index].copy()
-        mirror[0] += np.copysign(np.linalg.norm(mirror), mirror[0])
+        norm = np.linalg.norm(mirror)
+        # A channel that lies flat gives zeros here, whose sign is noise: it must not decide.
+        mirror[0] += norm if mirror[0] > -1e-6 else -norm
         mirror /= np.linalg.norm(mirror)
         left[index:] -= 2 * np.outer(mirror, mirror @ left[index:])
         whole[:, index:] -= 2 * np.outer(whole[:, index:] @ mirror, mirror)

@@ -166,6 +166,10 @@ def test_what_is_refused() -> None:
         broken[1, 7] = value
         with pytest.raises(ValueError, match="not finite"):
             coder.encode(broken)
+    with pytest.raises(ContractError, match="beyond 1e"):
+        coder.encode(x * 1e160)
+    with pytest.raises(ContractError, match="beyond 1e"):
+        _coder(x * 1e300, 200.0).encode(x * 1e300)
     for wrong in (x[:2], x[0], x[None]):
         with pytest.raises(ValueError, match=r"must have the shape \(3, n_samples\)"):
             coder.encode(wrong)

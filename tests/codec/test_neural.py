@@ -117,6 +117,13 @@ def test_wrong_input_is_refused() -> None:
         coder.encode(np.zeros((3, 100)), bits=None)
     with pytest.raises(ValueError, match="not finite"):
         coder.encode(np.array([[0.0, np.nan], [0.0, 0.0]]), bits=None)
+    with pytest.raises(ContractError, match="beyond 1e"):
+        coder.encode(_noise(2, 100) + 1e19, bits=None)
+
+
+def test_noise_of_floats_is_silence() -> None:
+    coder, x = _make(2), 3 + 1e-9 * _noise(2, 400)
+    assert np.abs(coder.decode(coder.encode(x, bits=2000), 400) - x).max() < 1e-2
 
 
 def test_other_weights_are_refused_by_name_and_checksum() -> None:

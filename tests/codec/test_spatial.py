@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mne_labram.codec.lapped import lapped_transform
-from mne_labram.codec.spatial import BAND_EDGES, SpatialBasis, fit_spatial_basis
+from mne_labram.codec.spatial import BAND_EDGES, SpatialBasis, _completed, fit_spatial_basis
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,13 @@ def test_damaged_json() -> None:
     two = _random_basis(3, (3.0, 7.0), 8, 0).to_dict()
     with pytest.raises(ValueError, match="spatial basis"):
         SpatialBasis.from_dict(two | {"edges": [7.0, 3.0]}, 3)
+
+
+def test_noise_decides_nothing() -> None:
+    """Of a flat channel, libraries of linear algebra give zeros of either sign, or what is left of rounding."""
+    vectors = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 2)))[0]
+    found = []
+    for zero in (0.0, -0.0, 1e-17, -1e-17):
+        found.append(_completed(np.vstack([np.full((1, 2), zero), vectors])))
+        assert np.allclose(found[-1].T @ found[-1], np.eye(5), atol=1e-12)
+        assert np.allclose(found[-1], found[0], atol=1e-12)

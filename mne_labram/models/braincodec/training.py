@@ -80,8 +80,8 @@ class BrainCodecForPretraining(nn.Module):
     Raises
     ------
     ValueError
-        If a weight is unknown or negative, no loss of the signal has one, or a discriminator is asked for without
-        ``n_times``.
+        If a weight is unknown or negative, no loss of the signal has one, a discriminator is asked for without
+        ``n_times`` or with a learning rate of 0, or a refinement is negative or its octaves are no ascending pair.
 
     Notes
     -----
@@ -133,12 +133,13 @@ class BrainCodecForPretraining(nn.Module):
             self.discriminator = SpectrogramDiscriminator(
                 discriminator_n_ffts, width=discriminator_width, n_times=n_times
             )
-        if refinement < 0 or not refinement_octaves[0] <= refinement_octaves[1]:
+        octaves = tuple(refinement_octaves)
+        if not 0 <= refinement < math.inf or len(octaves) != 2 or not -math.inf < octaves[0] <= octaves[1] < math.inf:
             raise ValueError(
-                f"refinement must not be negative and its octaves must ascend, got {refinement} and "
+                f"refinement must not be negative and its octaves must be an ascending pair, got {refinement} and "
                 f"{refinement_octaves}."
             )
-        self.refinement, self.refinement_octaves = float(refinement), tuple(refinement_octaves)
+        self.refinement, self.refinement_octaves = float(refinement), octaves
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
         self.objective = {
             "weights": dict(self.weights),

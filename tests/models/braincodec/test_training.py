@@ -262,7 +262,15 @@ def test_latents_learn_to_be_worth_rounding(eeg: Callable[[int], torch.Tensor]) 
     assert np.mean(seen[-10:]) < 0.97 * np.mean(seen[:10])
 
 
-@pytest.mark.parametrize("options", [{"refinement": -1.0}, {"refinement": 1.0, "refinement_octaves": (1.0, 0.0)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refinement": -1.0},
+        {"refinement": float("nan")},
+        {"refinement": 1.0, "refinement_octaves": (1.0, 0.0)},
+        {"refinement": 1.0, "refinement_octaves": (1.0,)},
+    ],
+)
 def test_rounding_that_makes_no_sense_is_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="must not be negative and its octaves must ascend"):
+    with pytest.raises(ValueError, match="must not be negative and its octaves must be an ascending pair"):
         _model({"l2": 1.0}, **options)

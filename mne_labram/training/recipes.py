@@ -232,7 +232,7 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         _check_argument(key, value, str(arguments[key].annotation).split(" | ")[0], "[model]")
     _check_keys(tables["losses"], sorted(_losses() if own == "codec" else ()), "[losses]")
     for key, value in tables["losses"].items():
-        _check_argument(key, value, str(_losses()[key].annotation), "[losses]")
+        _check_loss(key, value, str(_losses()[key].annotation).split(" | ")[0])
     _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
     for key, kind in {"l_freq": "float", "h_freq": "float", "notch": "bool"}.items():
         if key in tables["signal"]:
@@ -281,6 +281,19 @@ def _losses() -> dict[str, inspect.Parameter]:
     """Return the arguments of a codec's training that a recipe may give."""
     arguments = inspect.signature(BrainCodecForPretraining.__init__).parameters
     return {name: each for name, each in arguments.items() if name not in ("self", "codec")}
+
+
+def _check_loss(key: str, value: Any, kind: str) -> None:
+    """Refuse an argument of a codec's training that is of another type than it should be."""
+    if kind.startswith("Mapping"):
+        if not isinstance(value, Mapping) or not all(_is(each, (int, float)) for each in value.values()):
+            raise ValueError(f"{key} in [losses] must be numbers by name, got {value!r}.")
+    elif kind.startswith(("Sequence", "tuple")):
+        number, what = (int, "whole numbers") if "int" in kind else ((int, float), "numbers")
+        if not isinstance(value, list) or not all(_is(each, number) for each in value):
+            raise ValueError(f"{key} in [losses] must be a list of {what}, got {value!r}.")
+    else:
+        _check_argument(key, value, kind, "[losses]")
 
 
 def _check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:

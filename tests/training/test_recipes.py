@@ -221,6 +221,23 @@ def test_a_codec_comes_with_its_losses(tmp_path: Path) -> None:
         load_recipe(_write(tmp_path, _GOOD + "[losses]\nrefinement = 1.0"))
 
 
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("weights = 3", "numbers by name"),
+        ('weights = { l2 = "a" }', "numbers by name"),
+        ("n_ffts = 5", "list of whole numbers"),
+        ("n_ffts = [64.5]", "list of whole numbers"),
+        ('refinement_octaves = ["a", "b"]', "list of numbers"),
+        ("refinement = true", "a number"),
+        ("n_times = 1.5", "a whole number"),
+    ],
+)
+def test_losses_of_another_type_are_refused(tmp_path: Path, line: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        load_recipe(_write(tmp_path, f'kind = "codec"\n[model]\nratios = [2, 2]\n[losses]\n{line}\n'))
+
+
 def test_a_tokenizer_of_another_signal_is_refused() -> None:
     recipe = load_recipe("tiny", "masked")
     with pytest.raises(ValueError, match="needs a tokenizer: set tokenizer"):

@@ -2,10 +2,10 @@
 A recording as codes, and as a small file
 =========================================
 
-A neural codec turns each channel of EEG into a few integers per frame. They are tokens for sequence models, and they
-are what a compressed file holds. This example looks at the codes of ``braincodec-tiny`` over time, and then at a
-recording that was compressed at three bitrates. What was measured of both is on the card
-(:doc:`/weights/braincodec-tiny`).
+A neural codec turns each channel of EEG into a few integers per frame, which are tokens for sequence models. A
+compressed file holds more: the finer numbers behind them, or those of a transform. This example looks at the codes of
+``braincodec-tiny`` over time, and then at a recording that was compressed at three bitrates. What was measured of both
+is on the card (:doc:`/weights/braincodec-tiny`).
 
 It needs no file: where ``eegmat`` (PhysioNet) is at hand, the recording is of a subject that the weights were not
 trained on, and otherwise it is made up.

@@ -140,6 +140,12 @@ def braincodec_compress(
                 job.finish(body, quality)
                 bar.update()
     n_bits = [bits for _, bits, _ in header["storage"]["source"]]
+    rate = getattr(layout_from(job.storage).coder, "coded_sfreq", sfreq)
+    if rate < sfreq:
+        notes.append(
+            f"Mode {mode!r} codes at {rate:g} Hz and the recording has {sfreq:g} Hz: what lies above about "
+            f"{0.45 * rate:.3g} Hz is lost, at any bitrate; mode='hybrid' keeps the recording's own rate."
+        )
     if stray := outside(inst.annotations, inst):
         notes.append(f"{len(stray)} annotation(s) lie outside the recording and were kept as they are.")
     made = CompressionReport(
@@ -283,7 +289,10 @@ def _check_arguments(mode: str, bitrate: float, max_error: float | None, block_s
     if max_error is not None and (not _is_number(max_error) or not 0 <= max_error < math.inf):
         raise ValueError(f"max_error must be 0 or more, in µV, got {max_error!r}.")
     if max_error is not None and mode != "lossless":
-        raise ValueError(f"max_error bounds the error of mode='lossless' alone; mode={mode!r} spends a bitrate.")
+        raise ValueError(
+            f"max_error bounds the error of mode='lossless' alone, and mode={mode!r} spends a bitrate; pass "
+            "mode='lossless' with it."
+        )
     if not _is_number(block_seconds) or not 1 <= block_seconds <= 3600:
         raise ValueError(f"block_seconds must lie between 1 and 3600, got {block_seconds!r}.")
     if not isinstance(n_jobs, (int, np.integer)) or isinstance(n_jobs, bool) or n_jobs == 0:

@@ -74,7 +74,8 @@ class NeuralCoder:
     Latents of :class:`mne_labram.models.BrainCodec` are rounded to multiples of a step, which is the same for all
     channels relative to their levels, and another in every window of four seconds, so that each keeps the budget. A
     small network tells how they are distributed from those coded before, of the same channel and of others
-    (:mod:`mne_labram.codec.context`). Nothing but distributions is taken from other channels.
+    (:mod:`mne_labram.codec.context`). Signs, and where values lie inside their steps, are told from channels decoded
+    before, too (:mod:`mne_labram.codec.parents`).
     """
 
     name = "neural"
@@ -139,6 +140,11 @@ class NeuralCoder:
             weights={"name": model, "sha256": pretrained_card(model)["sha256"]},
             context={"name": "neural", "sha256": context.sha256},
         )
+
+    @property
+    def coded_sfreq(self) -> float:
+        """Sampling rate at which samples are coded, in Hz; what a recording of a higher one has beyond it is lost."""
+        return float(self.codec.sfreq)
 
     def parameters(self) -> dict[str, Any]:
         """Return what a decoder needs.
@@ -223,7 +229,9 @@ class NeuralCoder:
         levels = np.clip(16 - np.round(2 * frames / _OCTAVE).astype(np.int64), 0, N_LEVELS - 1)
         return CoefficientLayout(exponents, np.broadcast_to(levels, exponents.shape), n_bins, self._bin)
 
-    def _quantize(self, latents: np.ndarray, indices: np.ndarray) -> tuple[CoefficientLayout, np.ndarray, np.ndarray]:
+    def _quantize(
+        self, latents: np.ndarray, indices: np.ndarray, n_passes: int = 2
+    ) -> tuple[CoefficientLayout, np.ndarray, np.ndarray]:
         """Choose integers; return them with the latents in steps."""
         n_frames = latents.shape[1]
         steps = np.repeat(2.0 ** (indices / _OCTAVE), self._per_window)[:n_frames]
@@ -231,15 +239,15 @@ class NeuralCoder:
         used = np.flatnonzero((np.abs(scaled) >= 0.5).any(axis=(0, 1)))
         layout = self._layout(indices, n_frames, int(used[-1]) + 1 if len(used) else 0)
         scaled = scaled[..., : layout.n_bins]
-        return layout, trade_off(self.model, scaled, layout), scaled
+        return layout, trade_off(self.model, scaled, layout, n_passes=n_passes), scaled
 
-    def _window_bits(self, latents: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Compute what every window takes."""
-        layout, coefficients, scaled = self._quantize(latents, indices)
+    def _window_bits(self, latents: np.ndarray, indices: np.ndarray, n_rounds: int = 2) -> np.ndarray:
+        """Compute what every window takes; with one round of everything, nearly."""
+        layout, coefficients, scaled = self._quantize(latents, indices, n_rounds)
         magnitudes = np.abs(coefficients)
         chosen = choose_distributions(self.model, magnitudes, layout)
         # That signs take less than a bit each lets a window have more of them.
-        signs = sign_bits(self._family(scaled, coefficients), coefficients) - (magnitudes > 0)
+        signs = sign_bits(self._family(scaled, coefficients, n_rounds), coefficients) - (magnitudes > 0)
         bits = magnitude_bits(self.model, magnitudes, chosen) + signs
         frames = bits.sum(axis=(0, 2), dtype=np.float64)
         return np.add.reduceat(frames, np.arange(0, len(frames), self._per_window))
@@ -258,7 +266,7 @@ class NeuralCoder:
         # Windows far apart in level share one block: what is finer than the contexts can tell is given up.
         indices = np.maximum(high, high.max() - _SPAN)
         for _ in range(_PASSES):
-            octaves = np.log(np.maximum(self._window_bits(latents, indices), 1.0) / shares)
+            octaves = np.log(np.maximum(self._window_bits(latents, indices, 1), 1.0) / shares)
             # Within one step, a window goes up if it must, and down if its bits would still do.
             change = np.where(octaves > 0, np.ceil(octaves / _LOG_BITS), np.ceil(octaves / _LOG_BITS + 0.3))
             change = np.clip(change, -64, 64).astype(int)
@@ -274,9 +282,11 @@ class NeuralCoder:
         return np.maximum(indices, indices.max() - _SPAN)
 
     @staticmethod
-    def _family(scaled: np.ndarray, coefficients: np.ndarray) -> Family:
+    def _family(scaled: np.ndarray, coefficients: np.ndarray, n_rounds: int = 2) -> Family:
         """Choose who is predicted from whom."""
-        return plan_family(scaled, coefficients, max_parents=min(3, scaled.shape[1] // _FRAMES_PER_PARENT))
+        return plan_family(
+            scaled, coefficients, max_parents=min(3, scaled.shape[1] // _FRAMES_PER_PARENT), n_rounds=n_rounds
+        )
 
     def _payload(self, latents: np.ndarray, shares: np.ndarray, head: bytes) -> bytes:
         indices = self._fit(latents, shares)

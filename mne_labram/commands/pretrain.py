@@ -11,7 +11,7 @@ __all__ = ["pretrain"]
 
 
 def pretrain(
-    kind: Annotated[str, typer.Argument(help="tokenizer or masked.")],
+    kind: Annotated[str, typer.Argument(help="tokenizer, masked or codec.")],
     config: Annotated[str, typer.Argument(help="A recipe (.toml), or one that ships: tiny, base, large, huge.")],
     data: Annotated[
         list[Path] | None,
@@ -38,7 +38,7 @@ def pretrain(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Pre-train a tokenizer or a masked model on recordings."""
+    """Pre-train a tokenizer, a masked model or a codec on recordings."""
     import os
 
     import mne

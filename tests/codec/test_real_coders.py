@@ -124,3 +124,20 @@ def test_a_compressed_recording_in_a_pipeline(raw, tmp_path):
     epochs = mne.make_fixed_length_epochs(back, 2.0, preload=True, verbose="error")
     assert len(epochs) == 6
     assert np.isfinite(epochs.get_data()).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "sfreq", "said"), [("neural", 500.0, True), ("neural", 200.0, False), ("hybrid", 500.0, False)]
+)
+def test_lost_rate_is_said(make_raw, tmp_path, mode, sfreq, said):
+    """The neural codec has 200 Hz: whoever gives it more is told, in the report and in the log."""
+    raw = make_raw(names=["F3", "F4"], sfreq=sfreq, seconds=2)
+    with mne.utils.catch_logging("info") as log:
+        report = braincodec_compress(raw, tmp_path / "a.bcz", mode=mode, report=False, verbose="info")
+    sentence = "what lies above about 90 Hz is lost"
+    assert any(sentence in note for note in report.notes) is said
+    assert (sentence in str(report)) is said
+    assert (sentence in log.getvalue()) is said
+    power = np.abs(np.fft.rfft(braincodec_decompress(tmp_path / "a.bcz").get_data())) ** 2
+    beyond = np.fft.rfftfreq(len(raw.times), 1 / sfreq) > 110
+    assert not said or power[:, beyond].sum() < 1e-3 * power.sum()

@@ -95,7 +95,7 @@ def weights(codec: Path) -> None:
 
 
 def measurements(benchmark: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Make tables for the card of what `mne-labram benchmark codec` wrote, and of what was added by hand to its file."""
+    """Make tables for the card of what `mne-labram benchmark codec` wrote, and of what was added to it by hand."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for dataset, title in (("eegmat", "EEGMAT, four subjects held out, at rest"), ("eegmmidb", "EEGMMIDB S001R01")):
         rows: dict[str, dict[str, Any]] = {}
@@ -103,7 +103,9 @@ def measurements(benchmark: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             if row["dataset"] == dataset and row["bitrate"] >= 60:
                 spread = "" if row["spread"] is None or row["spread"] != row["spread"] else f" ± {row['spread']:.1f}"
                 cells = rows.setdefault(row["codec"], {"PRD (%) at bit/s/channel": row["codec"]})
-                cells[f"{RATE_NAMES[min(RATE_NAMES, key=lambda rate: abs(rate - row['bits']))]}"] = f"{row['prd']:.3g}{spread}"
+                cells[f"{RATE_NAMES[min(RATE_NAMES, key=lambda rate: abs(rate - row['bits']))]}"] = (
+                    f"{row['prd']:.3g}{spread}"
+                )
         tables[title] = list(rows.values())
     return {**tables, **benchmark.get("card", {})}
 

@@ -161,7 +161,9 @@ def _classes(predicted: np.ndarray) -> np.ndarray:
     return np.where(predicted == 0, 0, np.minimum(np.abs(predicted) // _CLASS + 1, _N_CLASSES - 1))
 
 
-def plan_family(values: np.ndarray, coefficients: np.ndarray, *, max_parents: int = _MAX_PARENTS) -> Family:
+def plan_family(
+    values: np.ndarray, coefficients: np.ndarray, *, max_parents: int = _MAX_PARENTS, n_rounds: int = 2
+) -> Family:
     """Choose parents for each channel, and see what their predictions are worth.
 
     Parameters
@@ -172,6 +174,8 @@ def plan_family(values: np.ndarray, coefficients: np.ndarray, *, max_parents: in
         What they became.
     max_parents : int
         Parents of a channel, 0 to 3.
+    n_rounds : int
+        How often tables are learned; the last is nearer to what comes of itself.
 
     Returns
     -------
@@ -188,7 +192,7 @@ def plan_family(values: np.ndarray, coefficients: np.ndarray, *, max_parents: in
     parents = [_choose_parents(inner, outer, channel, max_parents) for channel in range(n_channels)]
     family = Family.plain(parents)
     # What predictions are worth depends on the values predicted from, and these on that: twice is enough.
-    for _ in range(2):
+    for _ in range(n_rounds):
         family = _learned(family, values, coefficients)
     return family
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from mne_labram.codec.compiled import compiled
 from mne_labram.codec.context import FEATURES, LARGEST, MEMORY, SHIFT, ContextModel, Neighbours, component_classes
 
 __all__ = ["CoefficientLayout", "Lanes"]
@@ -39,7 +40,7 @@ class CoefficientLayout(NamedTuple):
     bin_millihertz: tuple[int, int]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@partial(compiled, error_model="numpy")
 def _features(sums, starts, per_step, low, high, share, table, n_bins, lanes, bins, out):
     """Do what :meth:`Neighbours.features` does, for some coefficients."""
     last = table.size - 1
@@ -56,7 +57,7 @@ def _features(sums, starts, per_step, low, high, share, table, n_bins, lanes, bi
             out[row, feature] = table[min(mean, last)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@partial(compiled, error_model="numpy")
 def _activate(values, by_lane, by_bin, lanes, bins):
     """Add biases, divide by 64, round down and clip, in place."""
     for row in range(lanes.size):
@@ -66,7 +67,7 @@ def _activate(values, by_lane, by_bin, lanes, bins):
             values[row, unit] = min(max(np.floor(value * np.float32(1 / 64)), np.float32(0)), np.float32(255))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _note(sums, own, mean_places, memories, lanes, bins, values):
     """Continue the cumulative sums of magnitudes and of their two running means by one bin."""
     for row in range(lanes.size):

@@ -14,7 +14,8 @@ any machine.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mne_labram.codec.compiled import compiled
 
 __all__ = [
     "COEFFICIENT_BITS",
@@ -108,12 +109,12 @@ def shared_predictor(x: np.ndarray, order: int, steps: np.ndarray | int = 0) -> 
     return np.clip(coefficients, -MAX_COEFFICIENT, MAX_COEFFICIENT).astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _clip(value, limit):
     return min(max(value, -limit), limit)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _bit_length(value):
     length = 0
     while value > 0:
@@ -122,7 +123,7 @@ def _bit_length(value):
     return length
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _integer_sqrt(value):
     """Return the root of a number below 2**60, rounded down, found bit by bit."""
     root = np.int64(0)
@@ -133,7 +134,7 @@ def _integer_sqrt(value):
     return root
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_frame(gram, flat, start, stop, n_channels, n_lags, shift):
     """Add the products of all regressors over samples ``start`` to ``stop``, as if row by row.
 
@@ -160,7 +161,7 @@ def _add_frame(gram, flat, start, stop, n_channels, n_lags, shift):
             gram[a, b] += frame[a, b] >> shift
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _louder(frame_errors, usual_errors, length):
     """Take in the errors of a frame; return by how many bits its products are to be shifted down."""
     n_channels = frame_errors.size
@@ -176,7 +177,7 @@ def _louder(frame_errors, usual_errors, length):
     return min(max(2 * octaves // n_channels, 0), 40)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _solve(gram, factor, shifts, weights, n_channels, n_lags, seen):
     """Write the weights of every channel's least-squares prediction: one Cholesky factor serves all channels.
 
@@ -220,7 +221,7 @@ def _solve(gram, factor, shifts, weights, n_channels, n_lags, seen):
             weights[c, k] = _clip(weight, 2**31 - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def run_predictors(decoding, samples, residuals, coefficients, warm_up, start_order, n_lags, down, steps, low, high):
     """Predict every sample, and write residuals (encoding) or samples (decoding).
 

@@ -12,7 +12,8 @@ from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+
+from mne_labram.codec.compiled import compiled
 
 __all__ = ["decode_residuals", "encode_residuals", "token_distributions"]
 
@@ -91,7 +92,7 @@ def _spread(mean: Decimal) -> Decimal:
     return spread
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _log2(value):
     """Return the logarithm to base 2 of a positive integer, with four fractional bits."""
     length = 0
@@ -105,7 +106,7 @@ def _log2(value):
     return (length << _LOG_BITS) + part
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _next_scales(magnitudes, n_new, states, scales):
     """Take in the last ``n_new`` magnitudes of every channel, and tell the scale of the next ones.
 
@@ -132,7 +133,7 @@ def _next_scales(magnitudes, n_new, states, scales):
         scales[c] = min(max(scale // (16 // _PER_OCTAVE), 0), _N_SCALES - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tokens(residuals, states, tokens, rows, raw, raw_bits):
     """Tell tokens, distributions and raw bits of all residuals."""
     n_samples, n_channels = residuals.shape
@@ -167,12 +168,12 @@ def _tokens(residuals, states, tokens, rows, raw, raw_bits):
                 magnitudes[t, c] = _magnitude_of(token) << shift
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _shift_of(scale):
     return max(0, scale // _PER_OCTAVE - (_WIDEST - _NARROWEST))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _magnitude_of(token):
     """Return the magnitude that a token stands for, or one in the middle of those."""
     if token < _DIRECT:
@@ -181,7 +182,7 @@ def _magnitude_of(token):
     return _DIRECT - 1 + middle + (middle >> 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pack(values, n_bits, out):
     held, n_held, place = np.uint64(0), 0, 0
     for i in range(values.size):
@@ -200,7 +201,7 @@ def _pack(values, n_bits, out):
         out[place] = np.uint8(held << np.uint64(8 - n_held))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unpack(content, tokens, scales, residuals):
     """Put residuals together from tokens, scales and raw bits; return whether there were as many bits as needed."""
     place = np.int64(0)
@@ -230,7 +231,7 @@ def _unpack(content, tokens, scales, residuals):
     return end - place < 8
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _prepare(tokens, n_new, states, scales, probabilities, chosen):
     """Take in the tokens of a frame, given its scales; tell the next frame's scales and lay out its distributions."""
     n_channels = states.shape[0]

@@ -131,6 +131,11 @@ def _read(path: Path) -> Recording:
         raise ContractError(
             f"{path.name} holds {len(evokeds)} averages ({names}); pass one of mne.read_evokeds({path.name!r})."
         )
+    if name.endswith(".bcz"):
+        raise ContractError(
+            f"{path.name} is a compressed recording; pass what braincodec_decompress makes of it, or in a shell first "
+            "type mne-labram decompress."
+        )
     if name.endswith(".mat"):
         # Whatever is in it, mne.io.read_raw fails: its reader of FieldTrip files wants the measurement info as well.
         raise ContractError(

@@ -214,3 +214,9 @@ def test_epochs_that_open_but_cannot_be_read(tmp_path, epochs):
 def test_other_objects(wrong):
     with pytest.raises(TypeError, match="Raw, Epochs, Evoked or a path is needed, got"):
         open_recording(wrong)
+
+
+def test_a_compressed_recording_is_to_be_decompressed_first(tmp_path) -> None:
+    (tmp_path / "night.bcz").write_bytes(b"anything")
+    with pytest.raises(ContractError, match=r"^night\.bcz is a compressed recording.*mne-labram decompress"):
+        open_recording(tmp_path / "night.bcz")

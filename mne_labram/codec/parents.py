@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import constriction
 import numpy as np
 
+from mne_labram.codec.compiled import compiled
 from mne_labram.codec.numbers import pack_numbers, unpack_numbers
 
 __all__ = ["Family", "decode_signs", "encode_signs", "plan_family", "sign_bits"]
@@ -63,10 +64,10 @@ class Family(NamedTuple):
         predicted : array of int64, shape (n_frames, n_bins)
             In 128ths of a step.
         """
-        total = np.zeros(known.shape[1:], np.int64)
-        for parent, weight in self.parents[channel]:
-            total += weight * known[parent]
-        return total // _WEIGHT
+        pairs = np.array(self.parents[channel], np.int64).reshape(-1, 2)
+        predicted = np.empty(known.shape[1:], np.int64)
+        _predict(known, pairs, predicted)
+        return predicted
 
     def values(self, coefficients: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Tell where the values of a channel lie that became these integers.
@@ -81,11 +82,9 @@ class Family(NamedTuple):
         values : array of int64, shape (n_frames, n_bins)
             In 128ths of a step.
         """
-        classes, side, size = _classes(predicted), np.sign(predicted), np.abs(coefficients)
-        sign = np.sign(coefficients)
-        agrees = (sign == side).astype(np.int64)
-        outer = np.where(size == 1, self.one[classes, agrees], self.more[classes, agrees])
-        return np.where(size == 0, side * self.zero[classes], sign * (UNIT * size + outer))
+        values = np.empty(coefficients.shape, np.int64)
+        _values(coefficients, predicted, self.zero, self.one, self.more, values)
+        return values
 
     def to_bytes(self) -> bytes:
         """Write it down."""
@@ -161,6 +160,60 @@ def _classes(predicted: np.ndarray) -> np.ndarray:
     return np.where(predicted == 0, 0, np.minimum(np.abs(predicted) // _CLASS + 1, _N_CLASSES - 1))
 
 
+@compiled
+def _class(guess):
+    """Do what :func:`_classes` does with one number."""
+    return min(abs(guess) // _CLASS + 1, _N_CLASSES - 1) if guess else 0
+
+
+@compiled
+def _predict(known, pairs, predicted):
+    """Add up parents with their weights, of which sixteenths are whole numbers."""
+    for frame in range(predicted.shape[0]):
+        for place in range(predicted.shape[1]):
+            total = 0
+            for pair in range(pairs.shape[0]):
+                total += pairs[pair, 1] * known[pairs[pair, 0], frame, place]
+            predicted[frame, place] = total // _WEIGHT
+
+
+@compiled
+def _values(coefficients, predicted, zero, one, more, values):
+    """Tell where integers lie, given predictions."""
+    for frame in range(predicted.shape[0]):
+        for place in range(predicted.shape[1]):
+            number, side = coefficients[frame, place], np.sign(predicted[frame, place])
+            group = _class(predicted[frame, place])
+            if number == 0:
+                values[frame, place] = side * zero[group]
+                continue
+            sign, size = np.sign(number), abs(number)
+            agrees = 1 if sign == side else 0
+            outer = one[group, agrees] if size == 1 else more[group, agrees]
+            values[frame, place] = sign * (UNIT * size + outer)
+
+
+@compiled
+def _tally(values, coefficients, predicted, counts, sums):
+    """Count and add up how far values lie outside of their integers, in one channel.
+
+    ``counts`` and ``sums`` are by class of the prediction, by whether the sign agrees (of zeros: whether there is a
+    prediction), and by size: 0, 1, more.
+    """
+    for frame in range(predicted.shape[0]):
+        for place in range(predicted.shape[1]):
+            number, side = coefficients[frame, place], np.sign(predicted[frame, place])
+            group = _class(predicted[frame, place])
+            if number == 0:
+                counts[group, abs(side), 0] += 1
+                sums[group, abs(side), 0] += side * values[frame, place]
+            else:
+                sign, size = np.sign(number), abs(number)
+                agrees = 1 if sign == side else 0
+                counts[group, agrees, min(size, 2)] += 1
+                sums[group, agrees, min(size, 2)] += sign * values[frame, place] - size
+
+
 def plan_family(
     values: np.ndarray, coefficients: np.ndarray, *, max_parents: int = _MAX_PARENTS, n_rounds: int = 2
 ) -> Family:
@@ -217,41 +270,45 @@ def _choose_parents(inner: np.ndarray, outer: np.ndarray, channel: int, count: i
 
 def _learned(family: Family, values: np.ndarray, coefficients: np.ndarray) -> Family:
     """Average what lies behind each integer, by class of the prediction."""
-    known = np.zeros(coefficients.shape, np.int64)
-    predicted = np.zeros(coefficients.shape, np.int64)
-    for channel in range(len(known)):
-        predicted[channel] = family.predict(channel, known)
-        known[channel] = family.values(coefficients[channel], predicted[channel])
-    classes, side = _classes(predicted), np.sign(predicted)
-    size, sign = np.abs(coefficients), np.sign(coefficients)
-    agrees = sign == side
-    outward = np.where(size > 0, sign * values - size, side * values)
-    agree, zero = np.full(_N_CLASSES, _SHARES // 2), np.zeros(_N_CLASSES, np.int64)
-    one, more = np.zeros((_N_CLASSES, 2), np.int64), np.zeros((_N_CLASSES, 2), np.int64)
+    known, counts = np.zeros(coefficients.shape, np.int64), np.zeros((_N_CLASSES, 2, 3), np.int64)
+    sums = np.zeros(counts.shape)
+    for channel, integers in enumerate(coefficients):
+        predicted = family.predict(channel, known)
+        known[channel] = family.values(integers, predicted)
+        _tally(values[channel], integers, predicted, counts, sums)
 
-    def mean(here: np.ndarray) -> int:
-        count = np.count_nonzero(here)
+    def means(counts: np.ndarray, sums: np.ndarray) -> np.ndarray:
         # A few values tell little: they are drawn towards nothing.
-        return int(np.clip(np.round(UNIT * outward[here].sum() / (count + 5)), -UNIT, UNIT)) if count else 0
+        return np.clip(np.round(UNIT * sums / (counts + 5)), -UNIT, UNIT).astype(np.int64)
 
-    for index in range(_N_CLASSES):
-        here = classes == index
-        signed = here & (size > 0)
-        count, same = np.count_nonzero(signed), np.count_nonzero(signed & agrees)
-        if index:
-            agree[index] = int(np.clip(round(_SHARES * (same + 2) / (count + 4)), 1, _SHARES - 1))
-            zero[index] = mean(here & (size == 0) & (side != 0))
-        for with_it in (0, 1):
-            chosen = here & (agrees == bool(with_it))
-            one[index, with_it], more[index, with_it] = mean(chosen & (size == 1)), mean(chosen & (size > 1))
+    signed = counts[..., 1:].sum(axis=2)
+    agree = np.clip(np.round(_SHARES * (signed[:, 1] + 2) / (signed.sum(axis=1) + 4)), 1, _SHARES - 1).astype(np.int64)
+    # Where nothing is predicted, nothing can agree.
+    agree[0] = _SHARES // 2
+    zero, one, more = (
+        means(counts[:, 1, 0], sums[:, 1, 0]),
+        means(counts[..., 1], sums[..., 1]),
+        means(counts[..., 2], sums[..., 2]),
+    )
     if not any(family.parents):
-        one[:], more[:] = mean(size == 1), mean(size > 1)
+        one[:], more[:] = (means(counts[..., size].sum(), sums[..., size].sum()) for size in (1, 2))
     return Family(family.parents, agree, zero, one, more)
 
 
 def _tables(family: Family) -> np.ndarray:
     agree = family.agree.astype(np.float32) / _SHARES
     return np.stack([1 - agree, agree], axis=1)
+
+
+@compiled
+def _sign_bits(coefficients, predicted, lengths, bits):
+    """Look up what each sign of a channel takes."""
+    for frame in range(predicted.shape[0]):
+        for place in range(predicted.shape[1]):
+            number, guess = coefficients[frame, place], predicted[frame, place]
+            if number == 0:
+                continue
+            bits[frame, place] = lengths[_class(guess), 1 if (number < 0) == (guess < 0) else 0]
 
 
 def sign_bits(family: Family, coefficients: np.ndarray) -> np.ndarray:
@@ -274,8 +331,7 @@ def sign_bits(family: Family, coefficients: np.ndarray) -> np.ndarray:
     for channel, integers in enumerate(coefficients):
         predicted = family.predict(channel, known)
         known[channel] = family.values(integers, predicted)
-        agrees = (np.sign(integers) == np.where(predicted < 0, -1, 1)).astype(int)
-        bits[channel] = np.where(integers != 0, lengths[_classes(predicted), agrees], 0.0)
+        _sign_bits(integers, predicted, lengths, bits[channel])
     return bits
 
 

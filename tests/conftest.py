@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 # All of this must stand before numpy, torch, matplotlib or mne are imported for the first time.
-N_THREADS = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-os.environ.setdefault("OMP_NUM_THREADS", str(N_THREADS))
+N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+N_THREADS = min(2, N_CORES)
+# One each, where pytest-xdist runs tests side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(N_THREADS))
 os.environ["MPLBACKEND"] = "Agg"
 # MNE and MOABB write their configuration and results under the home directory unless told otherwise.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="mne-labram-tests-")
@@ -38,6 +40,11 @@ hypothesis.settings.load_profile("mne_labram")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--runslow``."""
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes ``-n auto`` means: each takes a gigabyte, and many of the tests start others."""
+    return min(4, N_CORES)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

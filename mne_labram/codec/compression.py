@@ -105,6 +105,8 @@ def braincodec_compress(
     # With the room it lives in comes torch, which nothing else here needs.
     from mne_labram.decoding.progress import progress_bar
 
+    if not isinstance(fname, (str, os.PathLike)):
+        raise TypeError(f"fname must be the path to write to, got {type(fname).__name__}; the recording comes first.")
     path = checked_ending(Path(fname).expanduser(), "A compressed recording", ENDING)
     _check_arguments(mode, bitrate, max_error, block_seconds, n_jobs)
     inst = _opened(raw)

@@ -146,8 +146,8 @@ class SeizureStore:
             logger.info(f"No labels lie beside {len(unknown)} recording(s), {unknown[0]} the first; left out.")
         if not kept:
             raise ValueError(
-                f"None of the {len(recordings.recordings)} recordings has labels; put them beside the recordings, or "
-                "pass events_of, or unlabelled='background' for recordings without seizures."
+                f"None of the {len(recordings.recordings)} recordings has labels; put *_events.tsv files beside them, "
+                "or take those without as background with unlabelled='background'."
             )
         conformed = recordings.select(files=kept).conform(contract, cache=cache, n_jobs=n_jobs, errors=errors)
         tables, matching = [], []

@@ -361,6 +361,8 @@ def test_not_a_recording(make_raw, tmp_path):
     epochs = mne.make_fixed_length_epochs(make_raw(), preload=True, verbose="error")
     with pytest.raises(TypeError, match="A continuous recording is needed and this is Epochs"):
         braincodec_compress(epochs, tmp_path / "a.bcz")
+    with pytest.raises(TypeError, match="fname must be the path to write to, got RawArray; the recording comes first"):
+        braincodec_compress("some.edf", make_raw())
     with pytest.raises(TypeError, match="A Raw, Epochs, Evoked or a path is needed"):
         braincodec_compress(np.zeros((2, 100)), tmp_path / "a.bcz")
     with pytest.raises(ContractError, match="There is no file"):

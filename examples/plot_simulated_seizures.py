@@ -24,9 +24,9 @@ import numpy as np
 from scipy.signal import spectrogram
 
 from mne_labram.benchmark.synthetic import TEN_TWENTY, simulate_recording
-from mne_labram.seizure.artefacts import ARTEFACT_KINDS, simulate_artefact
 from mne_labram.seizure.patterns import SEIZURE_KINDS, draw_pattern
 from mne_labram.seizure.simulation import add_seizure, simulate_seizure
+from mne_labram.signal.artefacts import ARTEFACT_KINDS, simulate_artefact
 from mne_labram.signal.vocabulary import DOUBLE_BANANA
 
 mne.set_log_level("error")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mne_labram.seizure.artefacts import add_artefact
 from mne_labram.seizure.simulation import add_seizure
+from mne_labram.signal.artefacts import add_artefact
 from mne_labram.training.augment import Augmentation
 
 __all__ = ["SeizureAugmentation"]

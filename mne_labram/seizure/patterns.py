@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mne_labram.seizure.head_field import direction_of
+from mne_labram.signal.head_field import direction_of
 
 __all__ = ["SEIZURE_KINDS", "SeizurePattern", "draw_pattern"]
 
@@ -75,7 +75,7 @@ class SeizurePattern:
     generalised : bool
         The discharge is everywhere from the beginning, largest around the focus.
     eccentricity : float
-        Depth of the sources, see :func:`~mne_labram.seizure.head_field.dipole_potentials`.
+        Depth of the sources, see :func:`~mne_labram.signal.head_field.dipole_potentials`.
     tilt : float
         Angle of the sources to the radial direction, in radians.
     polarity : float

@@ -2,7 +2,7 @@
 
 One patient's seizures do not teach what a seizure is. What textbooks agree on (see
 :func:`~mne_labram.seizure.patterns.draw_pattern`) can be drawn at random, seen through any montage, and mixed into
-seizure-free recordings; so can what must not be taken for a seizure (:mod:`mne_labram.seizure.artefacts`).
+seizure-free recordings; so can what must not be taken for a seizure (:mod:`mne_labram.signal.artefacts`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mne_labram.seizure.artefacts import background_level, has_average_reference, simulate_artefact
-from mne_labram.seizure.head_field import HEAD_RADIUS, Montage, dipole_potentials, montage_of
 from mne_labram.seizure.patterns import SEIZURE_KINDS, SeizurePattern, draw_pattern
+from mne_labram.signal.artefacts import background_level, has_average_reference, simulate_artefact
+from mne_labram.signal.head_field import HEAD_RADIUS, Montage, dipole_potentials, montage_of
 
 __all__ = ["SEIZURE_KINDS", "SeizurePattern", "add_seizure", "draw_pattern", "simulate_seizure"]
 
@@ -50,7 +50,7 @@ def simulate_seizure(
     Parameters
     ----------
     channels : sequence of str | ndarray, shape (n_chans, 3) or (n_chans, 6)
-        Channel names, referential or bipolar, or positions, see :func:`~mne_labram.seizure.head_field.montage_of`.
+        Channel names, referential or bipolar, or positions, see :func:`~mne_labram.signal.head_field.montage_of`.
     n_times : int
         Samples of the window.
     sfreq : float
@@ -88,7 +88,7 @@ def simulate_seizure(
 
     Notes
     -----
-    The seizure is a sum of dipoles (:func:`~mne_labram.seizure.head_field.dipole_potentials`) at the focus and around
+    The seizure is a sum of dipoles (:func:`~mne_labram.signal.head_field.dipole_potentials`) at the focus and around
     it that join in one after the other, each with the same waveform, later by the time that a wave takes to reach it.
     Everything is a function of the time since the onset, so two windows of one pattern are two windows of one
     seizure.
@@ -138,7 +138,7 @@ def add_seizure(
         Power of the seizure, in the channels that take part, over the background's median power over channels, in
         decibels; two numbers are the range that it is drawn from. Measured on this window's seizure samples.
     muscle : float
-        Probability that muscle or movement (:mod:`mne_labram.seizure.artefacts`) covers a part of the seizure, as
+        Probability that muscle or movement (:mod:`mne_labram.signal.artefacts`) covers a part of the seizure, as
         in most convulsive ones; up to twice as large as the seizure.
     average_reference : bool | None
         Whether ``x`` has the average reference; ``None`` looks whether its channels sum to nothing.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mne_labram.seizure.head_field import Montage, direction_of, montage_of, nearness
+from mne_labram.signal.head_field import Montage, direction_of, montage_of, nearness
 
 __all__ = ["ARTEFACT_KINDS", "add_artefact", "background_level", "has_average_reference", "simulate_artefact"]
 
@@ -53,7 +53,7 @@ def simulate_artefact(
     Parameters
     ----------
     channels : sequence of str | ndarray, shape (n_chans, 3) or (n_chans, 6)
-        Channel names, referential or bipolar, or positions, see :func:`~mne_labram.seizure.head_field.montage_of`.
+        Channel names, referential or bipolar, or positions, see :func:`~mne_labram.signal.head_field.montage_of`.
     n_times : int
         Samples of the window.
     sfreq : float

@@ -1,4 +1,4 @@
-"""``mne-labram pretrain``: train a tokenizer or a masked model on recordings, as a recipe says."""
+"""``mne-labram pretrain``: train a model on recordings without labels, as a recipe says."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["pretrain"]
 
 
 def pretrain(
-    kind: Annotated[str, typer.Argument(help="tokenizer, masked or codec.")],
-    config: Annotated[str, typer.Argument(help="A recipe (.toml), or one that ships: tiny, base, large, huge.")],
+    kind: Annotated[str, typer.Argument(help="tokenizer, masked, codec, gram-tokenizer, gram or amplitude.")],
+    config: Annotated[str, typer.Argument(help="A recipe (.toml), or one that ships: tiny, base, ...")],
     data: Annotated[
         list[Path] | None,
         typer.Option(help="A folder, BIDS data set or file; may be given several times. The recipe's by default."),
@@ -20,7 +20,7 @@ def pretrain(
     out: Annotated[Path | None, typer.Option(help="Folder of the weights and logs; CONFIG-KIND by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     tokenizer: Annotated[
-        str | None, typer.Option(help="For masked: a checkpoint, the folder of a pre-training, or a name.")
+        str | None, typer.Option(help="For masked and gram: a checkpoint, the folder of a pre-training, or a name.")
     ] = None,
     exclude_subjects: Annotated[
         str | None, typer.Option(help="Subjects to leave out, separated by commas: S001 or dataset/S001.")
@@ -38,7 +38,7 @@ def pretrain(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Pre-train a tokenizer, a masked model or a codec on recordings."""
+    """Pre-train a tokenizer, a masked model, a codec, Gram or EEGFoundation on recordings."""
     import os
 
     import mne

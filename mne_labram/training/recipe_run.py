@@ -17,7 +17,7 @@ from mne_labram.signal.store import RecordingStore
 from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import first_process_first, own_random_state, resolve_training_precision
 from mne_labram.training.pretrain import Pretraining, pretrain
-from mne_labram.training.recipes import Recipe
+from mne_labram.training.recipes import KINDS, Recipe
 from mne_labram.training.trainer import refuse_other_training
 from mne_labram.weights.files import file_sha256
 from mne_labram.weights.pretrained import SHIPPED, load_model
@@ -49,7 +49,8 @@ def run_recipe(
     data : sequence of path-like | None
         Folders, BIDS data sets or files; ``None``: those of the recipe.
     tokenizer : path-like | None
-        For masked modelling, instead of the recipe's: a checkpoint, the folder of a pre-training, or a name.
+        For kinds that learn from codes, instead of the recipe's: a checkpoint, the folder of a pre-training, or a
+        name.
     exclude_subjects, validation_subjects : iterable of str
         Subjects to leave out, or to validate on, beside those of the recipe: ``"S001"`` or ``"dataset/S001"``.
     cache : path-like | None
@@ -81,7 +82,7 @@ def run_recipe(
     config: dict[str, Any] = {"kind": recipe.kind}
     teacher = None
     with own_random_state():
-        if recipe.kind == "masked":
+        if KINDS[recipe.kind].needs_tokenizer:
             teacher, config["tokenizer"] = _tokenizer(tokenizer or recipe.tokenizer, recipe)
         torch.manual_seed(recipe.seed)
         model = recipe.build_model(teacher)
@@ -130,7 +131,7 @@ def _tokenizer(source: Any, recipe: Recipe) -> tuple[Any, dict[str, str]]:
         path = path / "final.safetensors"
         source = path
     model = load_model(source)
-    if not hasattr(model, "codebook_usage"):
+    if not (hasattr(model, "codebook_usage") and hasattr(model, "quantizer")):
         raise ValueError(f"{source} is a {type(model).__name__}, not a tokenizer.")
     if not bool(model.quantizer.initialized):
         raise ValueError(

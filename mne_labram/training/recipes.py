@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -12,28 +11,19 @@ from typing import Any
 
 from torch import nn
 
-from mne_labram.models.braincodec import BrainCodec
-from mne_labram.models.braincodec.training import BrainCodecForPretraining
-from mne_labram.models.labram import LabramForMaskedModeling, LabramTokenizer
 from mne_labram.signal.contract import SignalContract
 from mne_labram.training.augment import Augmentation
+from mne_labram.training.recipe_kinds import KINDS, kind_of_name
 from mne_labram.training.settings import TrainingSettings, unknown_key
 
-__all__ = ["KINDS", "Recipe", "load_recipe", "recipe_names"]
-
-#: What is pre-trained, and the class of each.
-KINDS: dict[str, type[nn.Module]] = {
-    "tokenizer": LabramTokenizer,
-    "masked": LabramForMaskedModeling,
-    "codec": BrainCodec,
-}
+__all__ = ["KINDS", "Recipe", "load_recipe", "recipe_names", "with_training"]
 
 # The channels that a fresh model is bound to: a checkpoint has to name some.
 _CH_NAMES = "FP1 FP2 F7 F3 FZ F4 F8 T7 C3 CZ C4 T8 P7 P3 PZ P4 P8 O1 O2".split()
 # Arguments of a model that a recipe does not give: the channels come from the recordings, the signal from [signal].
 # What is a class in Python cannot be written in TOML.
 _NOT_OF_A_RECIPE = {
-    *("self", "n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions", "activation"),
+    *("n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions", "activation"),
 }
 _TABLES = ("model", "losses", "signal", "data", "windows", "training", "augment")
 _OPTIONS = ("kind", "description", "tokenizer", "seed", *_TABLES)
@@ -56,12 +46,13 @@ class Recipe:
     ----------
     name : str
         Of the file.
-    kind : {"tokenizer", "masked", "codec"}
-        What is trained.
+    kind : str
+        What is trained, one of :data:`KINDS`.
     model : dict
         Arguments of the class.
     losses : dict
-        For ``"codec"``: arguments of :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`.
+        For ``"codec"``: arguments of :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`; other
+        kinds have none.
     signal : dict
         Fields of the contract (``name``, ``l_freq``, ``h_freq``, ``notch``, ``reference``) and arguments of
         :meth:`mne_labram.signal.store.RecordingStore.conform` (``match``, ``assume_unit``, ``line_freq``, ``gaps``).
@@ -76,7 +67,7 @@ class Recipe:
     augment : Augmentation | None
         How batches are varied.
     tokenizer : str | None
-        For ``"masked"``: the checkpoint that gives the labels, a file or the name of one that ships.
+        For ``"masked"`` and ``"gram"``: the checkpoint that gives the labels, a file or the name of one that ships.
     seed : int
         Of everything.
     description : str
@@ -109,29 +100,33 @@ class Recipe:
 
         Parameters
         ----------
-        tokenizer : LabramTokenizer | None
-            For ``"masked"``: what gives the labels.
+        tokenizer : LabramTokenizer | GramTokenizer | None
+            For ``"masked"`` and ``"gram"``: what gives the labels.
 
         Returns
         -------
-        model : LabramTokenizer | LabramForMaskedModeling | BrainCodecForPretraining
-            Bound to the 19 electrodes of the 10-20 system, unless ``[model]`` has ``ch_names``.
+        model : torch.nn.Module
+            What is trained, with ``training_step``: a model of the recipe's kind, or for ``"codec"`` a
+            BrainCodecForPretraining. Bound to the 19 electrodes of the 10-20 system, unless ``[model]`` has
+            ``ch_names``.
 
         Raises
         ------
         ValueError
             If the arguments make no model, or the tokenizer was trained on another kind of signal.
         """
+        kind = KINDS[self.kind]
         arguments = {"ch_names": list(_CH_NAMES), **self.model}
         if self.contract_fields():
             arguments["contract"] = self.contract_fields()
-        if self.kind in ("tokenizer", "codec"):
+        if "seed" in kind.arguments():
             # A seed of its own is for those who train one recipe with several codebooks.
-            model = KINDS[self.kind](**{"seed": self.seed, **arguments})
-            return model if self.kind == "tokenizer" else BrainCodecForPretraining(model, **self.losses)
+            arguments = {"seed": self.seed, **arguments}
+        if not kind.needs_tokenizer:
+            return kind.with_losses(kind.model_class()(**arguments), self.losses)
         if tokenizer is None:
             raise ValueError(f"The recipe {self.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
-        model = LabramForMaskedModeling(**arguments, tokenizer=tokenizer)
+        model = kind.model_class()(**arguments, tokenizer=tokenizer)
         ours, theirs = model.contract, tokenizer.contract
         different = [name for name in ("l_freq", "h_freq", "notch", "reference") if _differ(ours, theirs, name)]
         if different:
@@ -139,7 +134,7 @@ class Recipe:
                 f"The tokenizer was trained on another signal: {', '.join(different)} of its contract differ from "
                 f"[signal] in the recipe {self.name}; make them the same."
             )
-        return model
+        return kind.with_losses(model, self.losses)
 
 
 def _differ(one: SignalContract, two: SignalContract, name: str) -> bool:
@@ -151,8 +146,8 @@ def recipe_names(kind: str | None = None) -> list[str]:
 
     Parameters
     ----------
-    kind : {"tokenizer", "masked", "codec"} | None
-        Only those of one kind.
+    kind : str | None
+        Only those of one kind, one of :data:`KINDS`.
 
     Returns
     -------
@@ -160,7 +155,7 @@ def recipe_names(kind: str | None = None) -> list[str]:
         ``"base-tokenizer"``, ``"base-masked"``, ...
     """
     names = [path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")]
-    return sorted(name for name in names if kind is None or name.endswith(f"-{kind}"))
+    return sorted(name for name in names if kind is None or kind == kind_of_name(name))
 
 
 def _folder() -> Any:
@@ -174,8 +169,8 @@ def load_recipe(config: str | Path, kind: str | None = None, *, seed: int | None
     ----------
     config : path-like
         A TOML file, or the name of a recipe that ships: ``"base-tokenizer"``, or ``"base"`` with ``kind``.
-    kind : {"tokenizer", "masked", "codec"} | None
-        What it must be for.
+    kind : str | None
+        What it must be for, one of :data:`KINDS`.
     seed : int | None
         Instead of the recipe's.
 
@@ -205,8 +200,9 @@ def load_recipe(config: str | Path, kind: str | None = None, *, seed: int | None
 def _read(config: str | Path, kind: str | None) -> tuple[str, str]:
     """Return name and text of a recipe that ships, or of a file."""
     path = Path(config).expanduser()
-    for name in (str(config), f"{config}-{kind}"):
-        if name in recipe_names():
+    # With a kind, "tiny-gram" must not become the recipe of another, "tiny-gram-tokenizer".
+    for name, names in ((str(config), recipe_names()), (f"{config}-{kind}", recipe_names(kind))):
+        if name in names:
             return name, (_folder() / f"{name}.toml").read_text(encoding="utf8")
     if not path.is_file():
         short = [name.removesuffix(f"-{kind}") for name in recipe_names(kind)]
@@ -226,13 +222,14 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     for table, values in tables.items():
         if not isinstance(values, Mapping):
             raise ValueError(f"{table} in the recipe {name} must be a table, [{table}].")
-    arguments = inspect.signature(KINDS[own].__init__).parameters
+    arguments = KINDS[own].arguments()
     _check_keys(tables["model"], sorted({*arguments} - _NOT_OF_A_RECIPE), "[model]")
     for key, value in tables["model"].items():
         _check_argument(key, value, str(arguments[key].annotation).split(" | ")[0], "[model]")
-    _check_keys(tables["losses"], sorted(_losses() if own == "codec" else ()), "[losses]")
+    losses = KINDS[own].loss_arguments()
+    _check_keys(tables["losses"], sorted(losses), "[losses]")
     for key, value in tables["losses"].items():
-        _check_loss(key, value, str(_losses()[key].annotation).split(" | ")[0])
+        _check_loss(key, value, str(losses[key].annotation).split(" | ")[0])
     _check_keys(tables["signal"], (*_CONTRACT, *_CONFORM), "[signal]")
     for key, kind in {"l_freq": "float", "h_freq": "float", "notch": "bool"}.items():
         if key in tables["signal"]:
@@ -243,20 +240,16 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         _check_values(tables[table], f"[{table}]")
     augment = [each.name for each in fields(Augmentation)]
     _check_keys(tables["augment"], augment, "[augment]")
-    if own != "masked" and "tokenizer" in found:
-        raise ValueError(f"The recipe {name} trains a {own}, so it cannot name a tokenizer.")
+    if not KINDS[own].needs_tokenizer and "tokenizer" in found:
+        raise ValueError(f"The recipe {name} is for {own}, which learns from no tokenizer; leave tokenizer out.")
     if not isinstance(found.get("tokenizer", ""), str):
         raise ValueError(f"tokenizer in the recipe {name} must be a text, got {found['tokenizer']!r}.")
     number = found.get("seed", 0) if seed is None else seed
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
     augmentation = Augmentation.from_dict(tables["augment"]) if "augment" in found else None
-    if (
-        augmentation is not None
-        and augmentation.bipolar > 0
-        and own != "codec"
-        and tables["model"].get("spatial", "names") == "names"
-    ):
+    spatial = tables["model"].get("spatial", arguments["spatial"].default) if "spatial" in arguments else None
+    if augmentation is not None and augmentation.bipolar > 0 and spatial == "names":
         raise ValueError(
             f"The recipe {name} makes bipolar channels, most of which have no name in the official table; set "
             "spatial = 'coordinates' in [model], or bipolar = 0 in [augment]."
@@ -275,12 +268,6 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         seed=number,
         description=str(found.get("description", "")),
     )
-
-
-def _losses() -> dict[str, inspect.Parameter]:
-    """Return the arguments of a codec's training that a recipe may give."""
-    arguments = inspect.signature(BrainCodecForPretraining.__init__).parameters
-    return {name: each for name, each in arguments.items() if name not in ("self", "codec")}
 
 
 def _check_loss(key: str, value: Any, kind: str) -> None:

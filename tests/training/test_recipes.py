@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mne_labram.training.recipes import KINDS, load_recipe, recipe_names, with_training
+from mne_labram.training import recipes
+from mne_labram.training.recipe_kinds import KINDS, kind_of_name
+from mne_labram.training.recipes import load_recipe, recipe_names, with_training
 
 from .recordings import small_tokenizer
 
@@ -16,11 +18,13 @@ SIZES = ("base", "large", "huge", "tiny")
 
 def test_what_ships() -> None:
     labram = [f"{size}-{kind}" for size in SIZES for kind in ("tokenizer", "masked")]
-    assert recipe_names() == sorted([*labram, "tiny-codec"])
+    assert {*labram, "tiny-codec"} <= set(recipe_names())
     assert recipe_names("masked") == [f"{size}-masked" for size in sorted(SIZES)]
+    assert recipe_names("tokenizer") == [f"{size}-tokenizer" for size in sorted(SIZES)]
     for name in recipe_names():
         recipe = load_recipe(name)
-        assert recipe == load_recipe(name.split("-")[0], name.split("-")[1])
+        assert recipe.kind == kind_of_name(name)
+        assert recipe == load_recipe(name.removesuffix(f"-{recipe.kind}"), recipe.kind)
         assert recipe.name == name
         assert recipe.description
 
@@ -72,7 +76,7 @@ def test_the_models_of_the_paper(size: str, layer_scale: float, n_parameters: fl
     assert sum(p.numel() for p in model.encoder.parameters()) == pytest.approx(n_parameters, rel=0.02)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["tokenizer", "masked", "codec"])
 def test_tiny_is_small_and_knows_every_montage(kind: str) -> None:
     recipe = load_recipe("tiny", kind)
     model = recipe.build_model(load_recipe("tiny", "tokenizer").build_model() if kind == "masked" else None)
@@ -141,10 +145,14 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("lengths = [2.0]", "length = [2.0]", r"no 'length' in \[windows\]; did you mean 'lengths'"),
         ('folders = ["a"]', 'folder = ["a"]', r"no 'folder' in \[data\]; did you mean 'folders'"),
         ("seed = 3", "seed = -3", "seed must be a whole number of at least 0, got -3"),
-        ("seed = 3", 'tokenizer = "x"', "trains a tokenizer, so it cannot name a tokenizer"),
+        ("seed = 3", 'tokenizer = "x"', "mine is for tokenizer, which learns from no tokenizer; leave tokenizer out"),
         ("seed = 3", "seed = ", "mine is no TOML: "),
         ('kind = "tokenizer"', 'kind = "masked"', "is for masked, not for tokenizer"),
-        ('kind = "tokenizer"', 'kind = "both"', "must have kind = 'tokenizer' or 'masked' or 'codec', got 'both'"),
+        (
+            'kind = "tokenizer"',
+            'kind = "both"',
+            "must have kind = 'tokenizer' or .* or 'amplitude', got 'both'",
+        ),
         ("[windows]\nlengths = [2.0]", "[augment]\ngains = 1", r"no 'gains' in \[augment\]; did you mean 'gain_sd'"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 2", "flip is a probability"),
         ("[windows]\nlengths = [2.0]", "[augment]\nflip = 'a'", "flip must be a number, got 'a'"),
@@ -200,7 +208,7 @@ def test_the_tokenizer_of_a_recipe_is_a_text(tmp_path: Path) -> None:
 def test_which_recipe() -> None:
     with pytest.raises(FileNotFoundError, match="no file 'medium'; the recipes that ship are base, huge, large, tiny"):
         load_recipe("medium", "masked")
-    with pytest.raises(ValueError, match="one of tokenizer, masked, codec, got 'classifier'"):
+    with pytest.raises(ValueError, match="one of tokenizer, masked, codec, .*, amplitude, got 'classifier'"):
         load_recipe("base", "classifier")
 
 
@@ -246,3 +254,30 @@ def test_a_tokenizer_of_another_signal_is_refused() -> None:
     other = small_tokenizer(contract={**own, "h_freq": 30.0, "notch": not own["notch"]})
     with pytest.raises(ValueError, match=r"trained on another signal: h_freq, notch of its contract differ"):
         recipe.build_model(other)
+
+
+def test_a_kind_is_the_whole_end_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tiny-gram-tokenizer`` ends in ``tokenizer`` too, and is no recipe ``tiny-gram`` for one."""
+    assert kind_of_name("tiny-gram-tokenizer") == "gram-tokenizer"
+    assert kind_of_name("tiny-tokenizer") == "tokenizer"
+    assert kind_of_name("tiny-gram") == "gram"
+    assert kind_of_name("tokenizer") is None
+    assert kind_of_name("mine") is None
+    for kind in ("tokenizer", "gram-tokenizer"):
+        (tmp_path / f"tiny-{kind}.toml").write_text('kind = "tokenizer"')
+    monkeypatch.setattr(recipes, "_folder", lambda: tmp_path)
+    assert recipe_names("tokenizer") == ["tiny-tokenizer"]
+    assert recipe_names("gram-tokenizer") == ["tiny-gram-tokenizer"]
+    assert load_recipe("tiny", "tokenizer").name == "tiny-tokenizer"
+    with pytest.raises(FileNotFoundError, match="no file 'tiny-gram'; the recipes that ship are tiny"):
+        load_recipe("tiny-gram", "tokenizer")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_trained(kind: str) -> None:
+    known = KINDS[kind]
+    pytest.importorskip("mne_labram.models." + known.path.split(":")[0])
+    assert callable(known.model_class().training_step)
+    assert {"ch_names", "contract"} <= set(known.arguments())
+    assert ("tokenizer" in known.arguments()) == known.needs_tokenizer
+    assert bool(known.loss_arguments()) == (kind == "codec")

@@ -15,6 +15,7 @@ from mne_labram.commands.compress import compress, decompress
 from mne_labram.commands.detect import detect
 from mne_labram.commands.lossless_benchmark import lossless_benchmark
 from mne_labram.commands.pretrain import pretrain
+from mne_labram.commands.restoration_benchmark import restoration_benchmark
 from mne_labram.commands.seizures import loso, score
 
 __all__ = ["app", "run"]
@@ -449,3 +450,4 @@ def detect_benchmark(
 
 benchmark.command(name="codec")(codec_benchmark)
 benchmark.command(name="lossless")(lossless_benchmark)
+benchmark.command(name="restoration")(restoration_benchmark)

@@ -51,9 +51,9 @@ ENCODERS = {
 SETTINGS: dict[str, Any] = {"max_steps": 450, "warmup_steps": 30, "lr": 3e-3, "precision": "bf16"}
 DETECTOR: dict[str, Any] = {"seizure_share": 0.08, "tokens_per_batch": 304}
 # Batches of each part that are encoded for heads, steps of a head, and batches in a step.
-N_BATCHES, HEAD_STEPS, PER_STEP = 45, 400, 4
+N_BATCHES, HEAD_STEPS, PER_STEP = 200, 1500, 4
 # What is trained already is changed with more care than a fresh head.
-TUNED_SETTINGS: dict[str, Any] = {"lr": 1e-3}
+TUNED_SETTINGS: dict[str, Any] = {"lr": 1e-3, "max_steps": 900}
 
 
 def detector(codec: str, encoder: str, seed: int = SEED, **changes: Any) -> BrainCodecDetector:

@@ -220,7 +220,7 @@ class FineTuner(EEGClassifier):
         n = given.get("n_outputs")
         if n is None and given.get("class_names") is not None:
             n = len(given["class_names"])
-        keep = n is None and isinstance(base, LabramForClassification)
+        keep = n is None and isinstance(base, _classifier_class(base))
         if keep:
             n = base.n_outputs
         if n is None:
@@ -377,16 +377,22 @@ def _base_model(model: Any) -> nn.Module:
     return model
 
 
-def _classifier(base: nn.Module, options: dict[str, Any]) -> LabramForClassification:
+def _classifier_class(base: nn.Module) -> type[nn.Module]:
+    """Tell what class of classifier an encoder belongs to."""
+    return getattr(base, "classifier_class", LabramForClassification)
+
+
+def _classifier(base: nn.Module, options: dict[str, Any]) -> nn.Module:
     """Copy a model's encoder, with its own head where it has one and no other is asked for, else with a fresh one."""
     # Of the montages that the encoder was trained on, a head knows those of its own channels.
     prepared = {name: value for name, value in base._contract_fields.items() if name != "montages"}
     options = {name: value for name, value in options.items() if value is not None}
     options = {"chs_info": None, "ch_positions": None, "contract": prepared or None, **options}
-    own_head = isinstance(base, LabramForClassification) and not {"n_outputs", "class_names"} & set(options)
+    cls = _classifier_class(base)
+    own_head = isinstance(base, cls) and not {"n_outputs", "class_names"} & set(options)
     if own_head:
         options = {"n_outputs": base.n_outputs, "class_names": base.class_names, "pooling": base.pooling, **options}
-    new = LabramForClassification.from_encoder(base, **options)
+    new = cls.from_encoder(base, **options)
     if own_head:
         new.final_layer.load_state_dict(base.final_layer.state_dict())
     return new

@@ -13,7 +13,9 @@ from mne_labram.models.inputs import SignalMixin, contract_fields
 from mne_labram.models.labram.channels import ChannelBinding, bind_module, resolve_channels
 from mne_labram.models.labram.sizes import Size
 from mne_labram.models.labram.transformer import LabramTransformer
+from mne_labram.nn.modules import share_parameters
 from mne_labram.nn.patch_embedding import PatchEmbedding
+from mne_labram.signal.channels import vocabulary_rows
 from mne_labram.signal.contract import LABRAM_CONTRACT, SignalContract
 
 __all__ = ["POOLINGS", "SFREQ", "LabramMixin"]
@@ -31,6 +33,9 @@ class LabramMixin(SignalMixin):
     ch_names: list[str]
     # Reads the authors' weights; one function per class (mne_labram.models.labram.official).
     _build_official: Callable[..., Any]
+    _SHORTEST_PATCH = 8
+    # Finds channel names in the model's table.
+    _rows: Callable[[Sequence[str]], list[int]] = staticmethod(vocabulary_rows)
 
     def _prepare(
         self,
@@ -46,12 +51,15 @@ class LabramMixin(SignalMixin):
         contract: SignalContract | Mapping[str, Any] | None,
     ) -> ChannelBinding:
         """Check the signal arguments, keep them in a form that JSON knows, and find the channels."""
-        if patch_size < 8 or max_patches < 1:
+        if patch_size < self._SHORTEST_PATCH or max_patches < 1:
             raise ValueError(
-                f"patch_size must be at least 8 and max_patches at least 1, got {patch_size} and {max_patches}."
+                f"patch_size must be at least {self._SHORTEST_PATCH} and max_patches at least 1, "
+                f"got {patch_size} and {max_patches}."
             )
         model = type(self).__name__
-        binding = resolve_channels(ch_names, chs_info, spatial=spatial, positions=ch_positions, model=model)
+        binding = resolve_channels(
+            ch_names, chs_info, spatial=spatial, positions=ch_positions, model=model, rows=self._rows
+        )
         if n_chans is not None and n_chans != len(binding.names):
             raise ValueError(f"{model} got {len(binding.names)} channel names for n_chans={n_chans} channels.")
         if self._n_chans is None:
@@ -213,8 +221,12 @@ class LabramMixin(SignalMixin):
         """
         if self.spatial == "names":
             positions = None
-        binding = resolve_channels(ch_names, spatial=self.spatial, positions=positions, model=type(self).__name__)
+        binding = resolve_channels(
+            ch_names, spatial=self.spatial, positions=positions, model=type(self).__name__, rows=self._rows
+        )
         new = bind_module(self, binding)
+        if new is self:  # a model that does not look at where channels are
+            new = share_parameters(self)
         new.ch_names, new._montages = list(binding.names), binding.montages
         new._n_chans, new._chs_info, new._n_chans_for_jit = len(binding.names), None, len(binding.names)
         new._record(
@@ -236,7 +248,7 @@ class LabramMixin(SignalMixin):
             )
         self._n_patches(x.shape[2])
         self._look_at(x)
-        return x.to(self.encoder.cls_token.dtype)
+        return x.to(self.encoder.norm.weight.dtype)
 
     def _split_patches(self, x: Tensor) -> Tensor:
         """Cut windows into patches: ``(batch, n_chans, n_times)`` to ``(batch, n_tokens, patch_size)``."""

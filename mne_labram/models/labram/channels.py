@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,7 @@ def resolve_channels(
     spatial: str = "names",
     positions: Any = None,
     model: str = "The model",
+    rows: Callable[[Sequence[str]], list[int]] = vocabulary_rows,
 ) -> ChannelBinding:
     """Find the embedding rows or the positions of channels.
 
@@ -116,6 +117,8 @@ def resolve_channels(
         mean a referential channel.
     model : str
         Name for error messages.
+    rows : callable
+        Finds the rows of names in the table of the model at hand.
 
     Returns
     -------
@@ -153,7 +156,7 @@ def resolve_channels(
     bipolar = {channel.cathode is not None for channel in parsed}
     montages = tuple(kind for kind, flag in (("referential", False), ("bipolar", True)) if flag in bipolar)
     if spatial == "names":
-        return ChannelBinding(names, montages, rows=vocabulary_rows(names))
+        return ChannelBinding(names, montages, rows=rows(names))
     if positions is not None:
         return ChannelBinding(names, montages, positions=_given_positions(positions))
     return ChannelBinding(names, montages, positions=_known_positions(names, chs_info))

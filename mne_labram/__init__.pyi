@@ -4,6 +4,13 @@ from .codec.compression import braincodec_compress, braincodec_decompress
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
 from .models.braincodec import BrainCodec, BrainCodecForSeizure
+from .models.eegfoundation import (
+    AmplitudeTokenizer,
+    EEGFoundationForClassification,
+    EEGFoundationForMaskedModeling,
+)
+from .models.eegfoundation.compatibility import load_downstream_model
+from .models.gram import GramForClassification, GramForRestoration, GramTokenizer
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
@@ -24,12 +31,18 @@ from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrain
 
 __all__ = [
     "LABRAM_CONTRACT",
+    "AmplitudeTokenizer",
     "BrainCodec",
     "BrainCodecForSeizure",
     "ContractError",
     "EEGEmbedding",
+    "EEGFoundationForClassification",
+    "EEGFoundationForMaskedModeling",
     "EEGTokenizer",
     "EventTable",
+    "GramForClassification",
+    "GramForRestoration",
+    "GramTokenizer",
     "LabramForClassification",
     "LabramForMaskedModeling",
     "LabramTokenizer",
@@ -52,6 +65,7 @@ __all__ = [
     "leave_one_subject_out",
     "list_pretrained",
     "load_checkpoint",
+    "load_downstream_model",
     "load_pretrained",
     "pipe",
     "pretrained_card",

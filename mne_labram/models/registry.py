@@ -7,6 +7,12 @@ import warnings
 from braindecode.models import util
 
 from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
+from mne_labram.models.eegfoundation import (
+    AmplitudeTokenizer,
+    EEGFoundationForClassification,
+    EEGFoundationForMaskedModeling,
+)
+from mne_labram.models.gram import GramForClassification, GramForRestoration, GramTokenizer
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from mne_labram.models.neurostorm import NeuroStorm
 
@@ -20,9 +26,23 @@ MODELS: tuple[type, ...] = (
     NeuroStorm,
     BrainCodec,
     BrainCodecForSeizure,
+    EEGFoundationForClassification,
+    EEGFoundationForMaskedModeling,
+    AmplitudeTokenizer,
+    GramForClassification,
+    GramForRestoration,
+    GramTokenizer,
 )
 #: Those whose output is not one logit per class.
-NON_CLASSIFICATION_MODELS: tuple[type, ...] = (LabramForMaskedModeling, LabramTokenizer, BrainCodec)
+NON_CLASSIFICATION_MODELS: tuple[type, ...] = (
+    LabramForMaskedModeling,
+    LabramTokenizer,
+    BrainCodec,
+    EEGFoundationForMaskedModeling,
+    AmplitudeTokenizer,
+    GramForRestoration,
+    GramTokenizer,
+)
 
 
 def register() -> None:

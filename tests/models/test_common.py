@@ -25,6 +25,11 @@ from torch import nn
 from mne_labram.models import (
     BrainCodec,
     BrainCodecForSeizure,
+    EEGFoundationForClassification,
+    EEGFoundationForMaskedModeling,
+    GramForClassification,
+    GramForRestoration,
+    GramTokenizer,
     LabramForClassification,
     LabramForMaskedModeling,
     LabramTokenizer,
@@ -52,6 +57,8 @@ class Row(NamedTuple):
 
 _TINY = {"embed_dim": 16, "num_layers": 2, "num_heads": 2}
 _CODES = {"n_codes": 8, "code_dim": 4, "decoder_layers": 1}
+_ENCODER_BIASES = tuple(f"encoder.patch_embed.conv{i}.bias" for i in (1, 2, 3))
+_DECODER = {"decoder_dim": 16, "decoder_layers": 1, "decoder_heads": 2}
 ROWS: dict[str, Row] = {
     "classification": Row(LabramForClassification, _TINY, (2, 3), 3),
     "classification-cls": Row(LabramForClassification, {**_TINY, "pooling": "cls"}, (2, 3), 3),
@@ -84,9 +91,31 @@ ROWS: dict[str, Row] = {
         LabramTokenizer, {**_TINY, **_CODES, "target": "log_amplitude", "kmeans_init": False}, (2, 4, 3, 45)
     ),
     "tokenizer-sincos": Row(LabramTokenizer, {**_TINY, **_CODES, "target": "amplitude+sincos"}, (2, 4, 3, 303)),
+    "gram-classification": Row(GramForClassification, _TINY, (2, 3), 3),
+    "gram-classification-coordinates": Row(
+        GramForClassification,
+        {**_TINY, "spatial": "coordinates", "patch_embed": "conv+spectrum", "input_scale": 10.0, "pooling": "mean"},
+        (2, 3),
+        3,
+        ch_names=["FP1-F3", "F3-C3", "FZ", "FZ-CZ"],
+    ),
+    "gram-tokenizer": Row(GramTokenizer, {**_TINY, **_CODES}, (2, 4, 3, 200), no_gradient=_ENCODER_BIASES),
+    "gram-tokenizer-spectrum": Row(
+        GramTokenizer,
+        {**_TINY, **_CODES, "target": "signal+spectrum", "kmeans_init": False},
+        (2, 4, 3, 245),
+        no_gradient=_ENCODER_BIASES,
+    ),
+    "gram-restoration": Row(GramForRestoration, {**_TINY, **_DECODER, "n_codes": 8}, (2, 12, 8)),
+    "gram-restoration-log": Row(
+        GramForRestoration,
+        {**_TINY, **_DECODER, "n_codes": 8, "mimic": "log_amplitude", "masking": "mixed", "spatial": "coordinates"},
+        (2, 12, 8),
+        ch_names=["FP1-F3", "F3-C3", "FZ", "FZ-CZ"],
+    ),
 }
 _CODEC = {"ratios": [2, 4], "n_filters": 2, "max_filters": 4, "dim": 8, "n_codebooks": 2, "codebook_size": 8}
-# Those that know neither tokens nor positions of channels; they promise less.
+# Those that have not LaBraM's tokens of one second; they promise less.
 CODECS: dict[str, Row] = {
     "braincodec": Row(BrainCodec, {**_CODEC, "input_scale": 20.0, "dead_code_threshold": 0.0}, (2, 4, N_TIMES)),
     "braincodec-linear": Row(
@@ -101,6 +130,29 @@ CODECS["braincodec-seizure"] = Row(
     (2, 3),
     3,
 )
+CODECS |= {
+    "eegfoundation-masked": Row(EEGFoundationForMaskedModeling, _TINY, (2, 4, N_TIMES, 2006)),
+    "eegfoundation-masked-patches": Row(
+        EEGFoundationForMaskedModeling,
+        {**_TINY, "input": "patches", "amplitude": "mulaw", "masking": "span", "smoothing": 5.0, "fusion_layers": 1}
+        | {"spectral_weight": 1.0},
+        (2, 4, N_TIMES, 2006),
+    ),
+    "eegfoundation": Row(EEGFoundationForClassification, {**_TINY, "head_dim": 16}, (2, 3), 3),
+    "eegfoundation-names": Row(
+        EEGFoundationForClassification,
+        {
+            **_TINY,
+            "head_dim": 16,
+            "input": "patches",
+            "amplitude": "robust",
+            "spatial": "names",
+            "pooling": "attention",
+        },
+        (2, 3),
+        3,
+    ),
+}
 CLASSIFIERS = {name: row for name, row in {**ROWS, **CODECS}.items() if row.n_outputs is not None}
 
 every_model = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -122,15 +174,17 @@ def _loss(row: Row, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Compute what training minimises."""
     if row.n_outputs is not None:
         return nn.functional.cross_entropy(model(x), torch.arange(len(x)) % row.n_outputs)
-    if isinstance(model, LabramForMaskedModeling):
+    if isinstance(model, LabramForMaskedModeling | GramForRestoration):
         torch.manual_seed(0)
-        return model.training_step(x, _tokenizer(row.ch_names))["loss"]
+        cls = LabramTokenizer if isinstance(model, LabramForMaskedModeling) else GramTokenizer
+        return model.training_step(x, _tokenizer(row.ch_names, cls))["loss"]
+    torch.manual_seed(0)
     return model.training_step(x)["loss"]
 
 
-def _tokenizer(ch_names: list[str]) -> LabramTokenizer:
+def _tokenizer(ch_names: list[str], cls: type[nn.Module] = LabramTokenizer) -> nn.Module:
     torch.manual_seed(3)
-    return LabramTokenizer(ch_names=ch_names, **_TINY, **_CODES)
+    return cls(ch_names=ch_names, spatial="coordinates", **_TINY, **_CODES)
 
 
 def _chs_info(ch_names: list[str]) -> list[dict]:
@@ -260,8 +314,8 @@ def test_tokens_are_channel_major(row: Row) -> None:
     swapped[:, 1, 400:600], swapped[:, 2, 0:200] = x[:, 2, 0:200], x[:, 1, 400:600]
     with torch.no_grad():
         model.encoder.time_embed.zero_()
-        for parameter in model.encoder.spatial_embed.parameters():
-            parameter.zero_()
+        for table in itertools.chain(model.encoder.spatial_embed.parameters(), model.encoder.spatial_embed.buffers()):
+            table.zero_()
         before, after = model.embed(x, "tokens"), model.embed(swapped, "tokens")
     torch.testing.assert_close(after[:, 1, 2], before[:, 2, 0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(after[:, 2, 0], before[:, 1, 2], rtol=1e-4, atol=1e-4)

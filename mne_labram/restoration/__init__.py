@@ -1,0 +1,1 @@
+"""Restoration: what is hidden of a recording, from what is visible of it."""

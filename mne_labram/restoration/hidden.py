@@ -1,0 +1,203 @@
+"""What is to be restored, and what is not to be believed: intervals of samples for each channel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import mne
+import numpy as np
+
+from mne_labram.signal.contract import ContractError
+from mne_labram.signal.labels import parse_channel_name
+from mne_labram.signal.positions import electrode_positions, positions_from_chs
+
+__all__ = ["EegChannels", "Intervals", "check_visible", "eeg_channels"]
+
+#: Fewer visible channels than this say nothing: the mean of them is the reference.
+MIN_VISIBLE = 2
+
+
+@dataclass(frozen=True)
+class EegChannels:
+    """The EEG channels of a recording that have a place on the head.
+
+    Attributes
+    ----------
+    picks : list of int
+        Their indices in the recording.
+    names : list of str
+        Their names there.
+    positions : ndarray, shape (n_channels, 3)
+        Head coordinates in metres.
+    notes : list of str
+        What was left out, and where positions come from.
+    """
+
+    picks: list[int]
+    names: list[str]
+    positions: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+def eeg_channels(info: mne.Info) -> EegChannels:
+    """Find the EEG channels of a recording and where they are.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Of the recording.
+
+    Returns
+    -------
+    channels : EegChannels
+        At their own positions where all have one, else at those of their names on MNE's 10-05 template. Channels that
+        are EEG only by the file's word (mastoids against each other, an ECG) are left out, with a note.
+
+    Raises
+    ------
+    ContractError
+        If there are fewer than two such channels.
+    """
+    picks = mne.pick_types(info, meg=False, eeg=True, exclude=()).tolist()
+    if not picks:
+        raise ContractError("There is no EEG channel to restore; set channel types with inst.set_channel_types.")
+    parsed = [parse_channel_name(info["ch_names"][pick]) for pick in picks]
+    # The difference of two electrodes is at neither of them, and not in the reference of the others.
+    single = [each.kind in ("electrode", "unknown") for each in parsed]
+    named = [each.kind == "electrode" for each in parsed]
+    own = positions_from_chs([info["chs"][pick] for pick in picks])
+    placed = [ok and bool(np.isfinite(point).all()) for ok, point in zip(single, own, strict=True)]
+    notes = []
+    if sum(placed) >= sum(named):
+        keep, positions = placed, own
+    else:
+        keep = named
+        positions = np.full((len(picks), 3), np.nan)
+        names = [info["ch_names"][pick] for pick, ok in zip(picks, named, strict=True) if ok]
+        positions[np.array(named)] = electrode_positions(names)[:, :3]
+        notes.append("Electrodes were taken to be where MNE's 10-05 template has their names.")
+    rows = np.flatnonzero(keep)
+    others = [info["ch_names"][pick] for pick, ok in zip(picks, keep, strict=True) if not ok]
+    if len(rows) < MIN_VISIBLE:
+        raise ContractError(
+            f"{len(rows)} of {len(picks)} EEG channels are single electrodes with a known position "
+            f"({_listed(others)} are not), and it takes at least {MIN_VISIBLE + 1} to restore one; set a montage, or "
+            "rename the channels to names of the 10-05 system."
+        )
+    if others:
+        notes.append(
+            f"{_listed(others)}: not used, for want of a position or because they are differences of electrodes."
+        )
+    chosen = [picks[row] for row in rows]
+    return EegChannels(chosen, [info["ch_names"][pick] for pick in chosen], positions[rows], notes)
+
+
+class Intervals:
+    """Samples marked for each channel, as sorted intervals that do not touch.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels.
+    n_times : int
+        Samples of the recording; intervals are cut to it.
+    """
+
+    def __init__(self, n_channels: int, n_times: int) -> None:
+        self.n_channels, self.n_times = n_channels, n_times
+        self._rows: list[list[tuple[int, int]]] = [[] for _ in range(n_channels)]
+
+    def add(self, start: int, stop: int, rows: Iterable[int]) -> None:
+        """Mark samples ``start..stop-1`` of some channels."""
+        start, stop = max(int(start), 0), min(int(stop), self.n_times)
+        if start >= stop:
+            return
+        for row in rows:
+            apart = [each for each in self._rows[row] if each[1] < start or each[0] > stop]
+            touching = [each for each in self._rows[row] if not (each[1] < start or each[0] > stop)]
+            low = min([start, *(each[0] for each in touching)])
+            high = max([stop, *(each[1] for each in touching)])
+            self._rows[row] = sorted([*apart, (low, high)])
+
+    def of(self, row: int) -> list[tuple[int, int]]:
+        """Return the intervals of a channel."""
+        return list(self._rows[row])
+
+    def __bool__(self) -> bool:
+        return any(self._rows)
+
+    def mask(self, start: int, stop: int) -> np.ndarray:
+        """Return what is marked of samples ``start..stop-1``, bool of shape (n_channels, stop - start)."""
+        out = np.zeros((self.n_channels, stop - start), dtype=bool)
+        for row, intervals in enumerate(self._rows):
+            for low, high in intervals:
+                if low < stop and high > start:
+                    out[row, max(low - start, 0) : high - start] = True
+        return out
+
+    def groups(self) -> list[tuple[int, int, list[int]]]:
+        """Return (start, stop, rows) of intervals, with the channels that share one together, by start."""
+        shared = defaultdict(list)
+        for row, intervals in enumerate(self._rows):
+            for interval in intervals:
+                shared[interval].append(row)
+        return [(*interval, rows) for interval, rows in sorted(shared.items())]
+
+    def union(self, other: Intervals) -> Intervals:
+        """Return what is marked in either."""
+        out = Intervals(self.n_channels, self.n_times)
+        for each in (self, other):
+            for row, intervals in enumerate(each._rows):
+                for interval in intervals:
+                    out.add(*interval, [row])
+        return out
+
+    def least_unmarked(self) -> tuple[int, int]:
+        """Return how few channels are unmarked at a time, at least, and the first sample where it is so."""
+        changes: dict[int, int] = defaultdict(int)
+        for intervals in self._rows:
+            for low, high in intervals:
+                changes[low] += 1
+                changes[high] -= 1
+        marked, most, where = 0, 0, 0
+        for sample in sorted(changes):
+            marked += changes[sample]
+            if marked > most:
+                most, where = marked, sample
+        return self.n_channels - most, where
+
+
+def check_visible(hidden: Intervals, channels: Sequence[str], sfreq: float, where: str = "") -> None:
+    """Refuse what leaves too little to restore from.
+
+    Parameters
+    ----------
+    hidden : Intervals
+        What is to be restored or not to be believed.
+    channels : sequence of str
+        Names.
+    sfreq : float
+        Samples per second.
+    where : str
+        What to say of the place, such as ``" of epoch 3"``.
+
+    Raises
+    ------
+    ContractError
+        If fewer than two channels are visible at any time.
+    """
+    visible, sample = hidden.least_unmarked()
+    if visible >= MIN_VISIBLE:
+        return
+    left = "no channel is" if visible == 0 else "one channel is"
+    raise ContractError(
+        f"Of the {len(channels)} EEG channels all, or all but one, are bad or to be restored at {sample / sfreq:.6g} s"
+        f"{where}: {left} visible and at least {MIN_VISIBLE} are needed; restore fewer channels at a time."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:8]))
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -108,7 +108,7 @@ class ModelRunner:
             raise TypeError(f"batch_size must be a whole number, got {type(self.batch_size).__name__}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
-        here = next(self.module.parameters()).device
+        here = _device_of(self.module)
         self._device = here if self.device is None else _usable_device(self.device)
         self._precision = resolve_precision(self.precision, self._device)
         if self.precision == "auto":
@@ -123,7 +123,7 @@ class ModelRunner:
     def running(self) -> Iterator[ModelRunner]:
         """Hold the model in evaluation mode on the right device; afterwards everything is as it was."""
         training = {module: module.training for module in self.bound.modules()}
-        here = next(self.module.parameters()).device
+        here = _device_of(self.module)
         self.bound.eval()
         self.bound.to(self._device)
         try:
@@ -163,6 +163,11 @@ class ModelRunner:
                 out = function(module, x.to(self._device))
                 parts.append((out.float() if out.is_floating_point() else out).cpu().numpy())
         return np.concatenate(parts)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    """Tell where a module is; one without parameters, as a tokenizer of amplitudes, is where its input is."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def _usable_device(device: str | torch.device) -> torch.device:

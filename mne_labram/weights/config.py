@@ -184,7 +184,8 @@ def _arguments(cls: type[nn.Module], config: Any, label: str, shapes: Mapping[st
         code_dim = next((number for number in widths if isinstance(number, int)), 1)
         stages = config.get("n_codebooks")
         n_codes = config["codebook_size"] * (stages if isinstance(stages, int) else 1)
-    if n_codes * code_dim > n_values:
+    # A tokenizer of amplitudes holds none at all.
+    if n_codes * code_dim > max(1, n_values):
         raise ValueError(f"{label} is not usable: it claims {n_codes} x {code_dim} codes but holds {n_values} values.")
     return arguments
 

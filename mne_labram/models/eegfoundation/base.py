@@ -41,7 +41,7 @@ class EEGFoundationMixin(LabramMixin):
     def _build_body(
         self,
         *,
-        input: str,
+        input: str,  # noqa: A002
         patch_size: int | None,
         max_patches: int | None,
         amplitude: str,

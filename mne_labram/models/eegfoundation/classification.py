@@ -197,7 +197,7 @@ class EEGFoundationForClassification(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         num_layers: int | None = None,
         num_heads: int | None = None,
         hidden_dim: int | None = None,
-        input: str = "samples",
+        input: str = "samples",  # noqa: A002
         patch_size: int | None = None,
         max_patches: int | None = None,
         amplitude: str = "minmax",

@@ -51,8 +51,8 @@ def load_downstream_model(
 
     Notes
     -----
-    The published function goes on with random weights where names do not fit, and runs whatever code the file of weights
-    holds; this one does neither (``torch.load(weights_only=True)``).
+    The published function goes on with random weights where names do not fit, and runs whatever code the file holds;
+    this one does neither (``torch.load(weights_only=True)``).
 
     For new work, :class:`EEGFoundationForClassification` takes any montage and length.
 

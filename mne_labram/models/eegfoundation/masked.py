@@ -34,8 +34,8 @@ class EEGFoundationForMaskedModeling(EEGFoundationMixin, EEGModuleMixin, nn.Modu
 
     :bdg-danger:`Foundation Model` :bdg-info:`Attention/Transformer`
 
-    Every sample is a code (:class:`AmplitudeTokenizer`), every channel a sentence of its own, and a RoFormer [roformer]_
-    guesses the codes of hidden samples. With the default options it is the published model, transformers'
+    Every sample is a code (:class:`AmplitudeTokenizer`), every channel a sentence of its own, and a RoFormer
+    [roformer]_ guesses the codes of hidden samples. With the default options it is the published model, transformers'
     ``RoFormerForMaskedLM`` without the tie between first and last matrix; no weights were ever published. A token per
     sample costs 2000 tokens per channel for ten seconds: ``input="patches"`` (ours) has one for every ``patch_size``.
 
@@ -137,7 +137,7 @@ class EEGFoundationForMaskedModeling(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         num_layers: int | None = None,
         num_heads: int | None = None,
         hidden_dim: int | None = None,
-        input: str = "samples",
+        input: str = "samples",  # noqa: A002
         patch_size: int | None = None,
         max_patches: int | None = None,
         amplitude: str = "minmax",

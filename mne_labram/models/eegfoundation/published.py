@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 __all__ = ["PublishedConfig", "PublishedDownstream"]
 
-# EEGFoundation, src/models/utils.py: heads, dropout and epsilon of MultiHeadAttention; downstream_EEGFoundation.py: that
-# of the normalisation.
+# EEGFoundation, src/models/utils.py: heads, dropout and epsilon of MultiHeadAttention; downstream_EEGFoundation.py:
+# that of the normalisation.
 _N_HEADS, _DROP_PROB, _NORM_EPS, _INPUT_EPS = 8, 0.1, 1e-6, 1e-5
 
 

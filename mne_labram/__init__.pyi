@@ -14,6 +14,9 @@ from .models.gram import GramForClassification, GramForRestoration, GramTokenize
 from .models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 from .models.neurostorm import NeuroStorm
 from .pipe import pipe
+from .restoration.estimator import EEGRestorer
+from .restoration.figure import plot_restoration
+from .restoration.restore import gram_restore
 from .seizure.bids import read_raw_szcore_bids
 from .seizure.detection import SeizureDetection, detect_seizures
 from .seizure.evaluation import leave_one_subject_out
@@ -38,6 +41,7 @@ __all__ = [
     "EEGEmbedding",
     "EEGFoundationForClassification",
     "EEGFoundationForMaskedModeling",
+    "EEGRestorer",
     "EEGTokenizer",
     "EventTable",
     "GramForClassification",
@@ -59,6 +63,7 @@ __all__ = [
     "detect_seizures",
     "finetuned_model",
     "finetuner",
+    "gram_restore",
     "labram_annotate",
     "labram_embed",
     "labram_tokenize",
@@ -68,6 +73,7 @@ __all__ = [
     "load_downstream_model",
     "load_pretrained",
     "pipe",
+    "plot_restoration",
     "pretrained_card",
     "read_raw_szcore_bids",
     "read_szcore_tsv",

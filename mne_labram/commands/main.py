@@ -12,10 +12,12 @@ import typer
 
 from mne_labram.commands.codec_benchmark import codec_benchmark
 from mne_labram.commands.compress import compress, decompress
+from mne_labram.commands.decoding_benchmark import decoding_benchmark
 from mne_labram.commands.detect import detect
 from mne_labram.commands.lossless_benchmark import lossless_benchmark
 from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.restoration_benchmark import restoration_benchmark
+from mne_labram.commands.restore import restore
 from mne_labram.commands.seizures import loso, score
 
 __all__ = ["app", "run"]
@@ -293,7 +295,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="An official checkpoint (.pth) or its .safetensors.")],
     output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors).")],
     kind: Annotated[
-        str | None, typer.Option(help="classification, tokenizer, masked or codec; read off the keys by default.")
+        str | None, typer.Option(help="classification, tokenizer, masked, codec, or those of gram; read off the keys.")
     ] = None,
     ch_names: Annotated[
         str | None, typer.Option(help="Channels to bind, separated by commas; the 19 of the 10-20 system for LaBraM.")
@@ -303,7 +305,7 @@ def convert(
     n_outputs: Annotated[int | None, typer.Option(help="Outputs of a fresh head, where the file has none.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert an official checkpoint of LaBraM or BrainCodec to safetensors; nothing in it is executed."""
+    """Convert an official checkpoint of LaBraM, BrainCodec or Gram to safetensors; nothing in it is executed."""
     from mne_labram.weights import convert_official
 
     options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "window": window}
@@ -360,6 +362,7 @@ app.command()(compress)
 app.command()(decompress)
 app.command()(detect)
 app.command()(pretrain)
+app.command()(restore)
 app.command()(score)
 app.command()(loso)
 
@@ -451,3 +454,4 @@ def detect_benchmark(
 benchmark.command(name="codec")(codec_benchmark)
 benchmark.command(name="lossless")(lossless_benchmark)
 benchmark.command(name="restoration")(restoration_benchmark)
+benchmark.command(name="decoding")(decoding_benchmark)

@@ -198,6 +198,16 @@ class BandCovariances:
                 best, score = channels, this
         return best
 
+    def patterns(self) -> list[tuple[np.ndarray, float, np.ndarray]]:
+        """Return what was accumulated, by the channels that were visible together.
+
+        Returns
+        -------
+        patterns : list of (ndarray of bool, float, ndarray)
+            Channels, shape (n_channels,); seconds; covariances in µV², shape (n_bands, n_visible, n_visible).
+        """
+        return [(visible, seconds, sums / seconds) for visible, (seconds, sums) in self._seen()]
+
     def _seen(self) -> list[tuple[np.ndarray, tuple[float, np.ndarray]]]:
         return [(np.frombuffer(key, dtype=bool), value) for key, value in self._sums.items()]
 

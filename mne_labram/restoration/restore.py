@@ -21,7 +21,7 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.signal.opening import open_recording
 from mne_labram.signal.source import RawSource
 
-__all__ = ["METHODS", "RESTORED", "gram_restore", "make_predictor"]
+__all__ = ["METHODS", "RESTORED", "calibrate_predictor", "gram_restore", "make_predictor"]
 
 #: Description of the annotations over what was restored.
 RESTORED = "restored"
@@ -211,6 +211,44 @@ def make_predictor(
             f"these channels, got {method!r}."
         )
     return method
+
+
+def calibrate_predictor(inst: Any, channels: EegChannels, predictor: ChannelPredictor) -> float:
+    """Show a predictor what is good of a recording; nothing of it is restored.
+
+    Parameters
+    ----------
+    inst : mne.io.Raw | mne.Epochs
+        The recording.
+    channels : EegChannels
+        Its channels.
+    predictor : ChannelPredictor
+        Made for them.
+
+    Returns
+    -------
+    seconds : float
+        How much was shown.
+
+    Raises
+    ------
+    TypeError
+        If it is neither Raw nor Epochs.
+    """
+    n, sfreq = len(channels.names), float(inst.info["sfreq"])
+    if isinstance(inst, mne.io.BaseRaw):
+        nothing = Intervals(n, inst.n_times)
+        read = RawSource.of(inst, channels.picks, _MICROVOLTS)
+        return _calibrate([Signal(read, inst.n_times, sfreq, nothing, *distrusted_raw(inst, channels))], predictor)
+    if not isinstance(inst, mne.BaseEpochs):
+        raise TypeError(f"Raw and Epochs can be learned from and this is {type(inst).__name__}.")
+    inst = inst.copy().load_data()
+    data, n_times = inst.get_data(copy=False), len(inst.times)
+    signals = [
+        Signal(_reader(data, number, channels.picks), n_times, sfreq, Intervals(n, n_times), *bad)
+        for number, bad in enumerate(distrusted_epochs(inst, channels))
+    ]
+    return _calibrate(signals, predictor)
 
 
 @dataclass

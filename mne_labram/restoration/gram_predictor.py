@@ -1,0 +1,264 @@
+"""Hidden channels as Gram's spatial filter predicts them: from where they are, and from what is visible of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter1d
+
+from mne_labram.decoding.inference import resolve_model
+from mne_labram.nn.conditional import conditional_weights, visible_reference
+from mne_labram.restoration.bands import BandCovariances, constant_runs, split_bands
+from mne_labram.signal.contract import ContractError
+
+__all__ = ["GramPredictor"]
+
+# Seconds of the windows that the filter adapts to, of the shortest piece of one that says something about slow bands,
+# and of the average that the error is rated over.
+_WINDOW, _SHORTEST, _RATED_OVER = 8.0, 1.0, 1.0
+# What is hidden is filled, divided into bands, and predicted anew: bands of visible samples near it change by that.
+_ROUNDS = 2
+# Seconds of the rest of the recording that count: more would outweigh the window at hand without end.
+_MOST_CALIBRATION = 120.0
+
+
+class GramPredictor:
+    """Predict hidden samples with the spatial filter of a :class:`~mne_labram.models.gram.GramForRestoration`.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Channel names.
+    positions : ndarray, shape (n_channels, 3) or (n_channels, 6)
+        Head coordinates in metres; of anode and cathode where channels are bipolar.
+    sfreq : float
+        Sampling rate in Hz, any: weights are found per band and act on the signal as it was recorded.
+    model : GramForRestoration | str | path-like
+        The model, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
+
+    Raises
+    ------
+    ContractError
+        If a position is missing, or the model has no spatial filter.
+    """
+
+    def __init__(
+        self, ch_names: Sequence[str], positions: np.ndarray, sfreq: float, *, model: Any = "gram-tiny"
+    ) -> None:
+        self.ch_names, self.sfreq = list(ch_names), float(sfreq)
+        positions = np.asarray(positions, float)
+        if positions.shape == (len(self.ch_names), 3):
+            positions = np.hstack([positions, positions])
+        if positions.shape != (len(self.ch_names), 6) or not np.isfinite(positions).all():
+            raise ContractError(
+                f"Every one of the {len(self.ch_names)} channels needs a position (x, y, z) in metres; set a montage."
+            )
+        if not self.sfreq > 0:
+            raise ContractError(f"The sampling rate must be positive, got {sfreq:g} Hz.")
+        found, _ = resolve_model(model)
+        spatial_filter = getattr(found, "spatial_filter", None)
+        if spatial_filter is None:
+            raise ContractError(
+                f"{type(found).__name__} has no spatial filter, so it cannot restore; take gram-tiny, or train a "
+                "GramForRestoration with spatial_filter={}."
+            )
+        self.filter = spatial_filter.eval()
+        self.positions = torch.from_numpy(positions).float()
+        self._observed = BandCovariances(len(self.ch_names), self.sfreq)
+        self.n_bands = min(len(self._observed.edges), self.filter.n_bands)
+
+    def observe(self, x: np.ndarray, hidden: np.ndarray) -> None:
+        """Learn from a stretch of the recording.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n_channels, n_times)
+            Microvolts at the recording's own rate, in its own reference.
+        hidden : ndarray of bool, shape (n_channels, n_times)
+            Samples that must not be believed.
+
+        Raises
+        ------
+        ContractError
+            If the shapes do not fit, or a visible sample is not finite.
+        """
+        self._observed.add(*self._checked(x, hidden))
+
+    def predict(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fill in what is hidden.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n_channels, n_times)
+            Microvolts; anything where hidden.
+        hidden : ndarray of bool, shape (n_channels, n_times)
+            What to predict.
+
+        Returns
+        -------
+        restored : ndarray, shape (n_channels, n_times)
+            ``x`` where visible, predictions where hidden, in the reference of ``x``.
+        deviation : ndarray, shape (n_channels, n_times)
+            Expected standard deviation of the error in microvolts, 0 where visible.
+
+        Raises
+        ------
+        ContractError
+            If the shapes do not fit, a visible sample is not finite, or fewer than two channels are visible.
+        """
+        x, hidden = self._checked(x, hidden)
+        deviation = np.zeros_like(x)
+        runs = constant_runs(hidden) if hidden.size else []
+        for start, _ in runs:
+            if (~hidden[:, start]).sum() < 2:
+                raise ContractError(
+                    f"{(~hidden[:, start]).sum()} of {len(x)} channels are visible at sample {start}, and at least two "
+                    "are needed to predict the others from."
+                )
+        if not hidden.any():
+            return x, deviation
+        # Without a window's own covariances first: they need a signal without holes.
+        x = self._filled(x, hidden, None)[0]
+        for turn in range(_ROUNDS):
+            x, found = self._filled(x, hidden, split_bands(x, self.sfreq), rated=turn == _ROUNDS - 1)
+        return x, found
+
+    def _filled(
+        self, x: np.ndarray, hidden: np.ndarray, bands: np.ndarray | None, *, rated: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict once, in overlapping windows that fade into one another."""
+        n_times = x.shape[1]
+        out, total, deviation = np.zeros_like(x), np.zeros(n_times), np.zeros_like(x)
+        for start, stop, fade in _windows(n_times, self.sfreq):
+            part = slice(start, stop)
+            total[part] += fade
+            if not hidden[:, part].any():
+                continue
+            own = None if bands is None else bands[..., part]
+            predicted, expected = self._window(x[:, part], hidden[:, part], own, rated)
+            out[:, part] += fade * predicted
+            deviation[:, part] += fade * expected
+        return np.where(hidden, out / total, x), np.where(hidden, deviation / total, 0.0)
+
+    def _window(
+        self, x: np.ndarray, hidden: np.ndarray, bands: np.ndarray | None, rated: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict what is hidden in one window, from signals divided into bands or as they are."""
+        runs = constant_runs(hidden)
+        covariances, visible, seconds = self._calibration()
+        if bands is not None:
+            for start, stop in runs:
+                if (stop - start) / self.sfreq >= min(_SHORTEST, x.shape[1] / self.sfreq):
+                    piece = bands[: self.n_bands, :, start:stop]
+                    piece = piece - piece.mean(axis=1, keepdims=True)
+                    covariances.append(piece @ piece.transpose(0, 2, 1) / (stop - start))
+                    visible.append(~hidden[:, start])
+                    seconds.append((stop - start) / self.sfreq)
+        model = self._model(covariances, visible, seconds)
+        out, deviation = np.zeros_like(x), np.zeros_like(x)
+        signals = x[None] if bands is None else bands
+        if bands is None:
+            model = (model * self._typical_power(covariances, visible, seconds)).sum(dim=0, keepdim=True)
+        patterns: dict[bytes, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        for start, stop in runs:
+            off = hidden[:, start]
+            if not off.any():
+                continue
+            key = off.tobytes()
+            if key not in patterns:
+                seen = torch.from_numpy(~off).double().expand(len(model), -1)
+                weights, unknown = conditional_weights(model, seen)
+                reference = visible_reference(seen)
+                power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
+                ratio = unknown.diagonal(dim1=-2, dim2=-1) / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
+                patterns[key] = weights.numpy(), ratio.numpy(), power.numpy()
+            weights, ratio, _ = patterns[key]
+            for index, signal in enumerate(signals[:, :, start:stop]):
+                # Bands above those of the model, at high rates, are its last one's.
+                own = min(index, len(weights) - 1)
+                out[off, start:stop] += weights[own][off] @ signal
+                if rated:
+                    centred = signal[~off] - signal[~off].mean(axis=0)
+                    power = uniform_filter1d(
+                        np.square(centred).sum(axis=0), max(1, int(_RATED_OVER * self.sfreq)), mode="nearest"
+                    )
+                    deviation[off, start:stop] += ratio[own][off][:, None] * power
+            # Predictions are relative to the mean of the visible channels.
+            out[off, start:stop] += x[~off, start:stop].mean(axis=0)
+        return out, np.sqrt(np.maximum(deviation, 0.0))
+
+    def _calibration(self) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+        """Return what was observed, as further pieces; at most two minutes' worth."""
+        covariances, visible, seconds = [], [], []
+        for seen, duration, own in self._observed.patterns():
+            whole = np.zeros((self.n_bands, len(seen), len(seen)))
+            rows = np.flatnonzero(seen)
+            whole[:, rows[:, None], rows] = own[: self.n_bands]
+            covariances.append(whole)
+            visible.append(seen)
+            seconds.append(duration)
+        total = sum(seconds)
+        if total > _MOST_CALIBRATION:
+            seconds = [each * _MOST_CALIBRATION / total for each in seconds]
+        return covariances, visible, seconds
+
+    def _model(self, covariances: list[np.ndarray], visible: list[np.ndarray], seconds: list[float]) -> torch.Tensor:
+        """Run the filter; shape (n_bands, n_channels, n_channels), of unit trace in each band."""
+        n = len(self.ch_names)
+        with torch.inference_mode():
+            if not covariances:
+                loadings, log_noise = self.filter.prior(self.positions)
+                model = loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp())
+                model = model / model.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+            else:
+                pieces = np.stack(covariances)
+                if self.n_bands < self.filter.n_bands:
+                    missing = np.zeros((len(pieces), self.filter.n_bands - self.n_bands, n, n))
+                    pieces = np.concatenate([pieces, missing + 1e-9 * np.eye(n)], axis=1)
+                scale = np.einsum("pbcc,pc->", pieces, np.stack(visible).astype(float))
+                pieces = torch.from_numpy(pieces / max(scale, 1e-30)).float()
+                seen = torch.from_numpy(np.stack(visible)).float()
+                model = self.filter(pieces[None], seen[None], torch.tensor(seconds).float(), self.positions)[0]
+        return model[: self.n_bands].double()
+
+    def _typical_power(
+        self, covariances: list[np.ndarray], visible: list[np.ndarray], seconds: list[float]
+    ) -> torch.Tensor:
+        """Say how much of the power is in which band, for one prediction of all bands together."""
+        if covariances:
+            power = sum(
+                s * np.einsum("bcc,c->b", c, v.astype(float))
+                for c, v, s in zip(covariances, visible, seconds, strict=True)
+            )
+        else:
+            # EEG falls off with frequency.
+            power = 1.0 / (1.0 + np.arange(self.n_bands))
+        return torch.from_numpy(power / max(power.sum(), 1e-30))[:, None, None]
+
+    def _checked(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return copies that may be written to, zeros where hidden."""
+        x, hidden = np.array(x, dtype=float), np.array(hidden, dtype=bool)
+        if x.ndim != 2 or len(x) != len(self.ch_names) or hidden.shape != x.shape:
+            raise ContractError(
+                f"Signal and mask must both have the shape (n_channels, n_times) with {len(self.ch_names)} channels, "
+                f"got {x.shape} and {hidden.shape}."
+            )
+        x[hidden] = 0.0
+        if not np.isfinite(x).all():
+            raise ContractError("A visible sample is not finite; mark such samples as hidden.")
+        return x, hidden
+
+
+def _windows(n_times: int, sfreq: float) -> list[tuple[int, int, np.ndarray]]:
+    """Cut a stretch into windows of about 8 s with half overlap; weights of each are positive everywhere."""
+    length = max(1, round(_WINDOW * sfreq))
+    if n_times <= length:
+        return [(0, n_times, np.ones(n_times))]
+    count = int(np.ceil(2 * (n_times - length) / length)) + 1
+    fade = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)) / length
+    return [
+        (start, start + length, fade) for start in np.linspace(0, n_times - length, count).round().astype(int).tolist()
+    ]

@@ -230,8 +230,9 @@ class EEGFoundationForClassification(EEGFoundationMixin, EEGModuleMixin, nn.Modu
             raise ValueError(f"pooling must be one of {', '.join(map(repr, HEAD_POOLINGS))}, got {pooling!r}.")
         if class_names is not None and len(class_names) != self.n_outputs:
             raise ValueError(f"There are {len(class_names)} class names for n_outputs={self.n_outputs}.")
-        if head_layers < 1:
-            raise ValueError(f"head_layers must be at least 1, got {head_layers}.")
+        for name, value in {"head_dim": head_dim, "head_layers": head_layers, "head_heads": head_heads}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
         self.class_names = None if class_names is None else list(class_names)
         self.pooling = pooling
         binding = self._build_body(

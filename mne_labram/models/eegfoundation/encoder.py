@@ -176,8 +176,8 @@ class ChannelFusion(nn.Module):
         activation: type[nn.Module] = nn.GELU,
     ) -> None:
         super().__init__()
-        self.spatial_embed = binding.embedding(embed_dim, activation)
-        # Not "blocks": their learning rate is that of what comes after an encoder.
+        self.places = binding.embedding(embed_dim, activation)
+        # Neither "blocks" nor "spatial_embed": all of this learns at the rate of what comes after an encoder.
         self.layers = nn.ModuleList(
             TransformerBlock(
                 embed_dim,
@@ -191,7 +191,7 @@ class ChannelFusion(nn.Module):
             for _ in range(num_layers)
         )
         initialize_weights(self)
-        table = getattr(self.spatial_embed, "table", None)
+        table = getattr(self.places, "table", None)
         if table is not None:
             nn.init.trunc_normal_(table, std=INIT_STD)
 
@@ -208,7 +208,7 @@ class ChannelFusion(nn.Module):
         tokens : Tensor, shape (batch, n_chans, n_tokens, embed_dim)
             Each with what it took from those of other channels at the same time.
         """
-        _, channels = self.spatial_embed()
+        _, channels = self.places()
         batch = len(tokens)
         x = (tokens + channels.unsqueeze(1)).transpose(1, 2).flatten(0, 1)
         for layer in self.layers:

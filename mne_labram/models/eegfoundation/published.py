@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -61,8 +61,10 @@ class PublishedConfig:
     classification_hidden_dim: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("seq_len", "patch_size", "stride", "d_model", "num_classes", "num_channel", "embedding_dim"):
-            value = getattr(self, name)
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in ("rms_norm", "classification_dropout"):
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
                 raise ValueError(f"{name} must be a whole number from 1, got {value!r}.")
         if self.seq_len < self.patch_size:
@@ -74,8 +76,9 @@ class PublishedConfig:
                 f"projection_embedding_dim ({self.projection_embedding_dim}) must be d_model ({self.d_model}): one is "
                 "added to the other."
             )
-        if not 0.0 <= self.classification_dropout < 1.0:
-            raise ValueError(f"classification_dropout must lie in [0, 1), got {self.classification_dropout}.")
+        drop_prob = self.classification_dropout
+        if not isinstance(drop_prob, int | float) or not 0.0 <= drop_prob < 1.0:
+            raise ValueError(f"classification_dropout must lie in [0, 1), got {drop_prob!r}.")
 
     @property
     def n_patches(self) -> int:

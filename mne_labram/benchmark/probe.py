@@ -7,7 +7,7 @@ has not seen are scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "band_power",
     "channel_embedding",
     "eegmat_windows",
+    "fitted_decision",
     "paired_difference",
     "probe",
     "standardized_by_subject",
@@ -96,7 +97,12 @@ class ProbeScores:
 
 
 def eegmat_windows(
-    folder: str | Path, contract: SignalContract, *, seconds: float = 4.0, average: bool = False
+    folder: str | Path,
+    contract: SignalContract,
+    *,
+    seconds: float = 4.0,
+    average: bool = False,
+    subjects: Container[str] | None = None,
 ) -> LabelledWindows:
     """Cut the EEGMAT recordings into windows: class 0 is rest (``_1``), class 1 mental arithmetic (``_2``).
 
@@ -110,6 +116,8 @@ def eegmat_windows(
         Length of a window; windows do not overlap.
     average : bool
         Refer to the average of all channels.
+    subjects : container of str | None
+        Only these; ``None``: all.
 
     Returns
     -------
@@ -122,10 +130,11 @@ def eegmat_windows(
         If the folder holds no such recordings.
     """
     files = sorted(Path(folder).glob("Subject*_[12].edf"))
+    files = [file for file in files if subjects is None or file.stem.split("_")[0] in subjects]
     if not files:
         raise FileNotFoundError(f"There are no EEGMAT recordings (Subject00_1.edf ...) in {str(folder)!r}.")
     length = n_samples(seconds, contract.sfreq, "seconds")
-    x, y, subjects, names = [], [], [], None
+    x, y, owners, names = [], [], [], None
     for file in files:
         plan = plan_conform(open_recording(file), contract, ch_names=names)
         names = list(plan.ch_names)
@@ -133,8 +142,8 @@ def eegmat_windows(
             data = batch.data[batch.usable]
             x.append(data - data.mean(axis=1, keepdims=True) if average else data)
             y += [int(file.stem.endswith("_2"))] * len(data)
-            subjects += [file.stem.split("_")[0]] * len(data)
-    return LabelledWindows(np.concatenate(x), np.array(y), np.array(subjects), names or [], contract.sfreq)
+            owners += [file.stem.split("_")[0]] * len(data)
+    return LabelledWindows(np.concatenate(x), np.array(y), np.array(owners), names or [], contract.sfreq)
 
 
 def band_power(windows: LabelledWindows, bands: Sequence[tuple[float, float]] = BANDS) -> np.ndarray:
@@ -283,6 +292,30 @@ def probe(
             accuracies.append(balanced_accuracy_score(windows.y[test][rows], decision[rows] > 0))
             aurocs.append(roc_auc_score(windows.y[test][rows], decision[rows]))
     return ProbeScores(names, np.array(accuracies), np.array(aurocs))
+
+
+def fitted_decision(
+    features: np.ndarray, y: np.ndarray, groups: np.ndarray, others: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """Fit a logistic regression as :func:`probe` does, and apply it to other windows.
+
+    Parameters
+    ----------
+    features : ndarray, shape (n_windows, n_features)
+        Of training windows.
+    y, groups : ndarray, shape (n_windows,)
+        Their classes, and what is left out together where the penalty is chosen: subjects.
+    others : ndarray, shape (n_others, n_features)
+        Features of other windows.
+    seed : int
+        Of the principal components.
+
+    Returns
+    -------
+    decision : ndarray, shape (n_others,)
+        Above 0 for class 1.
+    """
+    return _decision([_prepared(features, others, seed)], y, groups)
 
 
 def _prepared(x: np.ndarray, x_test: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -74,9 +74,7 @@ def plot_restoration(
     if isinstance(before, mne.BaseEpochs) != in_epochs:
         raise TypeError("before and after must both be Raw, or both Epochs.")
     if before.ch_names != after.ch_names or len(before.times) != len(after.times):
-        raise ContractError(
-            "before and after differ in channels or length; pass a recording and its restoration."
-        )
+        raise ContractError("before and after differ in channels or length; pass a recording and its restoration.")
     sfreq, n_times = float(after.info["sfreq"]), len(after.times)
     spans = _restored_spans(before, after, report, epoch)
     if not spans:

@@ -24,7 +24,12 @@ _CLASS_NAMES = {
     "masked": "LabramForMaskedModeling",
     "tokenizer": "LabramTokenizer",
     "codec": "BrainCodec",
+    "gram-classification": "GramForClassification",
+    "gram": "GramForRestoration",
+    "gram-tokenizer": "GramTokenizer",
 }
+# Pre-trained backbones, and what else can be made of them.
+_CONVERTIBLE = {("classification", "masked"), ("gram-classification", "gram"), ("gram-tokenizer", "gram")}
 # The authors' window in seconds, and their rates in Hz.
 _WINDOW, _SFREQ, _CODEC_SFREQ = 4.0, 200, 512
 
@@ -44,20 +49,22 @@ def convert_official(
     overwrite: bool = False,
     verbose: bool | str | int | None = None,
 ) -> Path:
-    """Convert an official checkpoint of LaBraM or BrainCodec into a safetensors checkpoint of this package.
+    """Convert an official checkpoint of LaBraM, BrainCodec or Gram into a safetensors checkpoint of this package.
 
     Parameters
     ----------
     in_fname : path-like
         The authors' file: ``labram-base.pth``, ``vqnsp.pth``, or a checkpoint of their training scripts, or of those of
-        BrainCodec, of which none was ever published; nothing in it is executed (see :func:`read_official_checkpoint`).
+        BrainCodec, of which none was ever published, and of Gram; nothing in it is executed (see
+        :func:`read_official_checkpoint`).
     out_fname : path-like
         The file to write; its name must end in ``.safetensors``.
-    kind : {"classification", "masked", "tokenizer", "codec"} | None
+    kind : {"classification", "masked", "tokenizer", "codec", "gram-classification", "gram", "gram-tokenizer"} | None
         What to make of it; ``None`` decides by the names of the weights. A pre-trained backbone (``"masked"``) can
         also be made ``"classification"``, with a fresh head, to be fine-tuned; its embeddings differ a little from
         those of ``"masked"``, because the CLS token takes another row of the position table in the authors' two
-        models.
+        models. A pre-trained Gram (``"gram"``) can also be made ``"gram-classification"``, or ``"gram-tokenizer"``,
+        since it holds its tokenizer.
     ch_names : sequence of str | None
         Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`, or none for a codec, which needs none. They
         can be changed when loading.
@@ -66,7 +73,8 @@ def convert_official(
     window : float | None
         Window in seconds, where ``n_times`` is not given. ``None``: 4.
     n_outputs : int | None
-        Classes of a fresh head; only for ``kind="classification"`` and weights without a head.
+        Classes of a fresh head; only for ``kind="classification"`` or ``"gram-classification"`` and weights without a
+        head.
     num_heads : int | None
         Attention heads, where the weights do not tell (see :func:`mne_labram.weights.official.official_sizes`).
     card : dict | None
@@ -105,7 +113,7 @@ def convert_official(
     try:
         found = official_kind(state_dict)
         kind = found if kind is None else kind
-        if kind != found and (kind, found) != ("classification", "masked"):
+        if kind != found and (kind, found) not in _CONVERTIBLE:
             raise ValueError(f"The weights are for kind={found!r} and cannot be made kind={kind!r}.")
         if kind == "codec":
             arguments: dict[str, Any] = {}
@@ -114,14 +122,13 @@ def convert_official(
             if num_heads is not None:
                 raise ValueError("num_heads is for transformers; a codec has no attention.")
         else:
-            arguments = {
-                "ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names),
-                "num_heads": official_sizes(state_dict, found, num_heads=num_heads)["num_heads"],
-            }
+            arguments = {"ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names), "num_heads": num_heads}
+            if not found.startswith("gram"):
+                arguments["num_heads"] = official_sizes(state_dict, found, num_heads=num_heads)["num_heads"]
         rate = _CODEC_SFREQ if kind == "codec" else _SFREQ
         arguments["n_times"] = round(rate * (_WINDOW if window is None else window)) if n_times is None else n_times
         if n_outputs is not None:
-            if kind != "classification":
+            if not kind.endswith("classification"):
                 raise ValueError(f"n_outputs is for kind='classification'; kind={kind!r} has no classes.")
             arguments["n_outputs"] = n_outputs
         from mne_labram import models

@@ -17,7 +17,10 @@ from mne_labram.weights.pickle_reader import read_torch_file
 __all__ = ["OFFICIAL_KINDS", "official_kind", "official_sizes", "read_official_checkpoint"]
 
 #: What an official file may be for.
-OFFICIAL_KINDS = ("classification", "masked", "tokenizer", "codec")
+OFFICIAL_KINDS = (
+    *("classification", "masked", "tokenizer", "codec"),
+    *("gram-classification", "gram", "gram-tokenizer"),
+)
 
 # Where a training script puts the weights: LaBraM's save_model says "model" (utils.py).
 _WEIGHT_KEYS = ("model", "module", "state_dict", "model_state_dict")
@@ -79,7 +82,8 @@ def read_official_checkpoint(fname: str | os.PathLike) -> tuple[dict[str, torch.
             if info["key"] is not None:
                 weights = content[info["key"]]
                 info["epoch"] = content["epoch"] if isinstance(content.get("epoch"), int) else None
-                info["args"] = _plain_arguments(content.get("args"))
+                # Gram keeps its configuration, a dictionary, as "cf".
+                info["args"] = _plain_arguments(content.get("args", content.get("cf")))
     state_dict = _tensors(weights, label)
     info["dropped"] = [name for name in state_dict if name in _NOT_WEIGHTS or name.startswith(_NOT_WEIGHTS_PREFIXES)]
     for name in info["dropped"]:
@@ -93,11 +97,13 @@ def read_official_checkpoint(fname: str | os.PathLike) -> tuple[dict[str, torch.
 
 def _plain_arguments(arguments: Any) -> dict[str, Any]:
     """Keep the training arguments that are plain values."""
-    if not isinstance(arguments, argparse.Namespace):
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    if not isinstance(arguments, Mapping):
         return {}
     return {
         name: value
-        for name, value in vars(arguments).items()
+        for name, value in arguments.items()
         if isinstance(name, str) and (value is None or type(value) in (bool, int, float, str))
     }
 
@@ -136,14 +142,16 @@ def official_kind(names: Iterable[str]) -> str:
 
     Returns
     -------
-    kind : {"classification", "masked", "tokenizer", "codec"}
+    kind : {"classification", "masked", "tokenizer", "codec", "gram-classification", "gram", "gram-tokenizer"}
         ``"tokenizer"`` for VQNSP, ``"masked"`` for the pre-trained backbone with its mask token,
-        ``"classification"`` for a fine-tuned or bare backbone; ``"codec"`` for BrainCodec.
+        ``"classification"`` for a fine-tuned or bare backbone; ``"codec"`` for BrainCodec; ``"gram-tokenizer"`` for
+        Gram's first stage, ``"gram"`` for its second, ``"gram-classification"`` for the fine-tuned.
 
     Raises
     ------
     ValueError
-        If these are no official weights of LaBraM or BrainCodec; where it is known whose they are, the message says so.
+        If these are no official weights of LaBraM, BrainCodec or Gram; where it is known whose they are, the message
+        says so.
     """
     names = set(names)
     if {name.removeprefix("model.") for name in names} >= set(_CODEC_NAMES):
@@ -155,8 +163,10 @@ def official_kind(names: Iterable[str]) -> str:
         return "masked" if "mask_token" in backbone else "classification"
     if "patch_embed.temporal_conv.conv1.weight" in names:
         raise ValueError("These are the weights of Braindecode's Labram; use from_braindecode() of our model classes.")
-    if "encoder.tconv.conv1.weight" in names or "tconv.conv1.weight" in names:
-        raise ValueError("These are weights of Gram, not of LaBraM.")
+    if {"quantize.embedding.weight", "encoder.tconv.conv1.weight"} <= names:
+        return "gram-tokenizer"
+    if "tconv.conv1.weight" in names:
+        return "gram" if "decoder_pred.weight" in names else "gram-classification"
     raise ValueError("These are no official LaBraM weights: there is no tensor 'patch_embed.conv1.weight'.")
 
 

@@ -6,7 +6,9 @@ A pickle is a program; unpickling runs it. Two fences stand between that program
    ends the matter, with that name in the message.
 2. :func:`torch.load` with ``weights_only=True``, which never looks a name up: it has a table of its own. To that table
    one class is added, :class:`argparse.Namespace` (the official ``args``), and inert stand-ins for NumPy's scalars
-   (the official learning rates are ``numpy.float64``); both are plain holders of values.
+   (the official learning rates are ``numpy.float64``); both are plain holders of values. What Gram's checkpoints hold
+   beside the weights is read without the packages that wrote it: ``addict``'s dictionaries as plain ones, and paths as
+   nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import warnings
 import zipfile
 import zlib
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +38,8 @@ __all__ = ["read_torch_file"]
 _DTYPES = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 _STORAGES = ("Half", "BFloat16", "Float", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
 
+_PATHS = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+
 #: Every name that a checkpoint may hold: tensors, and the plain holders around them in an official training checkpoint.
 ALLOWED_NAMES = frozenset(
     {
@@ -48,6 +52,10 @@ ALLOWED_NAMES = frozenset(
         "numpy.dtype",
         "numpy.core.multiarray.scalar",  # NumPy 1
         "numpy._core.multiarray.scalar",  # NumPy 2
+        # The configuration in Gram's checkpoints: a dictionary with attributes, and paths in it.
+        "addict.addict.Dict",
+        *(f"pathlib.{name}" for name in _PATHS),
+        *(f"pathlib._local.{name}" for name in _PATHS),  # Python 3.13
         "_codecs.encode",  # how bytes are written in the pickle protocol that torch.save uses
         *(f"torch.{name}" for name in _DTYPES),
         *(f"torch.{name}Storage" for name in _STORAGES),
@@ -109,6 +117,9 @@ _SAFE_CLASSES = (
     _stand_in("numpy.dtype"),
     _stand_in("numpy.core.multiarray.scalar"),
     _stand_in("numpy._core.multiarray.scalar"),
+    *(_stand_in(f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name in _PATHS),
+    # torch fills no other kind of mapping.
+    (OrderedDict, "addict.addict.Dict"),
 )
 
 
@@ -209,7 +220,7 @@ def read_torch_file(path: Path) -> Any:
     Returns
     -------
     content : object
-        Dicts, lists, numbers, strings, tensors on the CPU, ``argparse.Namespace``. NumPy scalars come back as
+        Dicts, lists, numbers, strings, tensors on the CPU, ``argparse.Namespace``. NumPy scalars and paths come back as
         objects without a value.
 
     Raises

@@ -328,7 +328,7 @@ HEADERS: dict[str, tuple[Callable[[dict], Any], str]] = {
     "newer": (_set(format_version=2), "has format version 2, newer than 1; install a newer"),
     "no class": (lambda header: header.pop("class") and header, "its header lacks class"),
     "card is a list": (_set(card=[]), "its header lacks card"),
-    "unknown class": (_set(**{"class": "GramTokenizer"}), "holds a 'GramTokenizer', which this version"),
+    "unknown class": (_set(**{"class": "NeuralTransformer"}), "holds a 'NeuralTransformer', which this version"),
     "class not ours": (_set(**{"class": "Linear"}), "holds a 'Linear', which this version"),
     "dotted class": (_set(**{"class": "os.system"}), "holds a 'os.system', which this version"),
     "other class": (_set(**{"class": "LabramTokenizer"}), "was written by another version: LabramTokenizer has no"),

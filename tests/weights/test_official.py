@@ -130,8 +130,9 @@ def test_kind_by_names(weights) -> None:
     assert official_kind(student) == "classification"
     with pytest.raises(ValueError, match="use from_braindecode"):
         official_kind(["patch_embed.temporal_conv.conv1.weight"])
-    with pytest.raises(ValueError, match="weights of Gram"):
-        official_kind(["tconv.conv1.weight", "cls_token"])
+    assert official_kind(["tconv.conv1.weight", "cls_token"]) == "gram-classification"
+    assert official_kind(["tconv.conv1.weight", "decoder_pred.weight"]) == "gram"
+    assert official_kind(["encoder.tconv.conv1.weight", "quantize.embedding.weight"]) == "gram-tokenizer"
     with pytest.raises(ValueError, match="no official LaBraM weights"):
         official_kind(["fc.weight"])
 

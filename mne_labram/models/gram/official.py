@@ -161,6 +161,8 @@ def official_tokenizer(
         With these weights.
     """
     state = _tensors(state_dict)
+    # A pre-trained Gram holds the whole tokenizer.
+    state = _take(state, "vqgan.") or state
     _leave_out(state, r"(loss|teacher|scaling).*", "as by the authors' loader")
     _leave_out(state, r"quantize\.embedding\.(cluster_size|embed_avg)", "never used")
     n_codes, code_dim = _shape(state, "quantize.embedding.weight", 2)

@@ -58,7 +58,7 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         Channels, in the order of the input, parsed as labels of a recording are.
     size : {"base", "medium", "large", "small"}
         Configuration: Gram-B, 200 x 12 x 10 (width, blocks, heads); Gram-M, 400 x 24 x 16; Gram-L, 800 x 32 x 16; each
-        with a decoder of 200 x 8 x 10; or ours for small machines, 128 x 4 x 4 and 128 x 2 x 4.
+        with a decoder of 200 x 8 x 10; or ours for small machines, 128 x 4 x 4 and 96 x 1 x 4.
     embed_dim, num_layers, num_heads : int | None
         Replace a number of the encoder.
     decoder_dim, decoder_layers, decoder_heads : int | None

@@ -37,7 +37,7 @@ _DECODER = Size(embed_dim=200, num_layers=8, num_heads=10, layer_scale=0.1)
 
 #: ``base``, ``medium`` and ``large`` are Gram-B, -M and -L (Gram, config/*.yaml). ``small`` is ours, for laptops.
 GRAM_SIZES: dict[str, GramSize] = {
-    "small": GramSize(Size(128, 4, 4, layer_scale=0.1), Size(128, 2, 4, layer_scale=0.1)),
+    "small": GramSize(Size(128, 4, 4, layer_scale=0.1), Size(96, 1, 4, layer_scale=0.1)),
     "base": GramSize(Size(200, 12, 10, layer_scale=0.1), _DECODER),
     "medium": GramSize(Size(400, 24, 16, layer_scale=1e-5), Size(200, 8, 10, layer_scale=1e-5)),
     "large": GramSize(Size(800, 32, 16, layer_scale=1e-5), Size(200, 8, 10, layer_scale=1e-5)),
@@ -115,6 +115,6 @@ class GramTokenizerSize:
 #: ``base`` is official, with its 8196 (not 8192) codes, for all three sizes of the restoration model (Gram,
 #: model/modeling_vqkd.py). ``small`` is ours.
 GRAM_TOKENIZER_SIZES: dict[str, GramTokenizerSize] = {
-    "small": GramTokenizerSize(Size(128, 3, 4, layer_scale=0.0), decoder_layers=2, n_codes=512, code_dim=32),
+    "small": GramTokenizerSize(Size(128, 2, 4, layer_scale=0.0), decoder_layers=1, n_codes=512, code_dim=32),
     "base": GramTokenizerSize(Size(200, 12, 10, layer_scale=0.0), decoder_layers=12, n_codes=8196, code_dim=32),
 }

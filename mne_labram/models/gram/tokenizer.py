@@ -63,7 +63,7 @@ class GramTokenizer(GramMixin, EEGModuleMixin, nn.Module):
         Channels, in the order of the input, parsed as labels of a recording are.
     size : {"base", "small"}
         Configuration: 200 x 12 x 10 (width, blocks, heads) and 12 blocks to decode, with a codebook of 8196 x 32; or
-        ours for small machines, 128 x 3 x 4 and 2 blocks to decode, with 512 x 32.
+        ours for small machines, 128 x 2 x 4 and 1 block to decode, with 512 x 32.
     embed_dim, num_layers, num_heads, decoder_layers, n_codes, code_dim : int | None
         Replace a number of the configuration.
     target : {"signal", "signal+spectrum", "log_amplitude"}

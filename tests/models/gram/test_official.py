@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from mne_labram.models.gram import GramForRestoration, GramTokenizer
+from mne_labram.models.gram import GramForClassification, GramForRestoration, GramTokenizer
 
 
 def _build(given, cls: type, **options):
@@ -51,3 +52,84 @@ def test_restoration(golden_gram) -> None:
     logits = model(given.x, mask=mask).unflatten(1, (19, 4))
     _assert_close(logits, given.ours(given.outputs["logits"]))
     assert torch.equal(model.restore_codes(given.x, mask), logits.argmax(dim=3))
+
+
+def test_wrong_weights_are_refused(golden_gram) -> None:
+    given = golden_gram(2)
+
+    def drop(key: str) -> None:
+        del given.state[key]
+
+    def put(key: str, value: torch.Tensor) -> None:
+        given.state[key] = value
+
+    for cls, stage, spoil, words in (
+        (GramForRestoration, 2, lambda: drop("norm.bias"), "encoder.norm.bias"),
+        (GramForRestoration, 2, lambda: drop("cls_token"), "'cls_token' is missing"),
+        (GramForRestoration, 2, lambda: drop("decoder_pred.weight"), "'decoder_pred.weight' is missing"),
+        (GramForRestoration, 2, lambda: drop("blocks.1.attn.key.bias"), "there is no key for '1.attn.qkv.bias'"),
+        (GramForRestoration, 2, lambda: put("blocks.5.gamma_1", torch.ones(200)), "without a gap"),
+        (GramForRestoration, 2, lambda: put("rel_pos", torch.ones(3)), "rel_pos"),
+        (GramForRestoration, 2, lambda: put("ch_emb", torch.ones(1, 130, 200)), "does not hold the sines and cosines"),
+        (GramForRestoration, 2, lambda: put("ch_emb", torch.ones(1, 136, 200)), "136 channel names, not of the 130"),
+        (
+            GramForRestoration,
+            2,
+            lambda: put("proj_weights", torch.ones(4, 1, 1, 1)),
+            "pass their numbers as out_indices",
+        ),
+        (GramForRestoration, 2, lambda: put("norm.weight", torch.full((200,), torch.nan)), "NaN"),
+        (
+            GramForRestoration,
+            2,
+            lambda: put("mimic_head.weight", torch.ones(100, 200)),
+            "mimic_head.weight is 100 x 200",
+        ),
+        (GramForClassification, 2, lambda: None, "give n_outputs to get a fresh one"),
+        (GramForClassification, 2, lambda: put("cls_head.bias", torch.ones(3)), "only 'cls_head.bias' is there"),
+        (GramForRestoration, 1, lambda: None, "'decoder_pred.weight' is missing"),
+        (GramTokenizer, 2, lambda: None, "'quantize.embedding.weight' is missing"),
+        (GramTokenizer, 1, lambda: drop("encoder.ln_f.bias"), "encoder.norm.bias"),
+        (GramTokenizer, 1, lambda: put("decoder.conv_emb.proj.weight", torch.ones(200, 16, 3, 1)), "1 x 1 convolution"),
+    ):
+        given = golden_gram(stage)
+        spoil()
+        with pytest.raises(ValueError, match=r".") as error:
+            _build(given, cls)
+        assert words in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(TypeError, match="maps names to tensors"):
+        GramTokenizer.from_official([1], ch_names=["CZ"], n_times=200)
+
+
+@torch.no_grad()
+def test_classification_from_both_kinds(golden_gram) -> None:
+    given = golden_gram(2)
+    base = _build(given, GramForRestoration)
+    fresh = _build(given, GramForClassification, n_outputs=3, drop_path_prob=0.1)
+    assert torch.equal(fresh.embed(given.x, "tokens"), base.embed(given.x, "tokens"))
+    assert fresh.encoder.blocks[-1].drop_path.drop_prob == 0.1
+    head = {"cls_head.weight": torch.randn(5, 200), "cls_head.bias": torch.randn(5)}
+    encoder = {key: value for key, value in given.state.items() if not key.startswith(("decoder_", "mimic_head"))}
+    given.state = {"model": {**encoder, **head}, "epoch": 3}
+    tuned = _build(given, GramForClassification)
+    assert (tuned.n_outputs, tuned.pooling) == (5, "cls")
+    cls = base.embed(given.x, "cls")
+    torch.testing.assert_close(tuned(given.x), cls @ head["cls_head.weight"].T + head["cls_head.bias"])
+    assert _build(given, GramForClassification, n_outputs=2)(given.x).shape == (2, 2)
+
+
+def test_restoration_comes_with_its_tokenizer(golden_gram) -> None:
+    stage1, stage2 = golden_gram(1), golden_gram(2)
+    stage2.state |= {f"vqgan.{key}": value for key, value in stage1.state.items()}
+    model = _build(stage2, GramForRestoration)
+    assert isinstance(model.tokenizer, GramTokenizer)
+    assert torch.equal(model.tokenizer.encode(stage1.x), _build(stage1, GramTokenizer).encode(stage1.x))
+    assert torch.isfinite(model.training_step(stage2.x, mask=_golden_mask(stage2))["loss"])
+    assert torch.equal(_build(stage2, GramTokenizer).encode(stage1.x), model.tokenizer.encode(stage1.x))
+
+
+def test_heads_are_told_by_the_width(golden_gram) -> None:
+    given = golden_gram(2)
+    assert _build(given, GramForRestoration).encoder.blocks[0].attn.num_heads == 10
+    assert _build(given, GramForRestoration, num_heads=5).encoder.blocks[0].attn.num_heads == 5

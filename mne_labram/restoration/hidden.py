@@ -154,28 +154,32 @@ class Intervals:
                     out.add(*interval, [row])
         return out
 
-    def least_unmarked(self) -> tuple[int, int]:
-        """Return how few channels are unmarked at a time, at least, and the first sample where it is so."""
-        changes: dict[int, int] = defaultdict(int)
-        for intervals in self._rows:
-            for low, high in intervals:
-                changes[low] += 1
-                changes[high] -= 1
-        marked, most, where = 0, 0, 0
+    def least_unmarked(self, within: Intervals) -> tuple[int, int]:
+        """Return how few channels are unmarked while others mark any, at least, and the first sample where it is so."""
+        changes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        for which, each in enumerate((self, within)):
+            for low, high in (interval for intervals in each._rows for interval in intervals):
+                changes[low][which] += 1
+                changes[high][which] -= 1
+        marked, inside, most, where = 0, 0, 0, 0
         for sample in sorted(changes):
-            marked += changes[sample]
-            if marked > most:
+            marked, inside = marked + changes[sample][0], inside + changes[sample][1]
+            if inside and marked > most:
                 most, where = marked, sample
         return self.n_channels - most, where
 
 
-def check_visible(hidden: Intervals, channels: Sequence[str], sfreq: float, where: str = "") -> None:
+def check_visible(
+    targets: Intervals, distrusted: Intervals, channels: Sequence[str], sfreq: float, where: str = ""
+) -> None:
     """Refuse what leaves too little to restore from.
 
     Parameters
     ----------
-    hidden : Intervals
-        What is to be restored or not to be believed.
+    targets : Intervals
+        What is to be restored.
+    distrusted : Intervals
+        What is not to be believed; all of it may be bad where nothing is to be restored.
     channels : sequence of str
         Names.
     sfreq : float
@@ -186,9 +190,9 @@ def check_visible(hidden: Intervals, channels: Sequence[str], sfreq: float, wher
     Raises
     ------
     ContractError
-        If fewer than two channels are visible at any time.
+        If fewer than two channels are visible while others are to be restored.
     """
-    visible, sample = hidden.least_unmarked()
+    visible, sample = targets.union(distrusted).least_unmarked(targets)
     if visible >= MIN_VISIBLE:
         return
     left = "no channel is" if visible == 0 else "one channel is"

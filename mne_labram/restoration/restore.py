@@ -339,7 +339,7 @@ def _raw_signal(raw: mne.io.BaseRaw, channels: EegChannels, picks: Any, segments
     targets, notes = raw_targets(raw, channels, picks, segments)
     distrusted, avoided = distrusted_raw(raw, channels)
     signal = Signal(RawSource.of(raw, channels.picks, _MICROVOLTS), raw.n_times, sfreq, targets, distrusted, avoided)
-    _check(signal, channels)
+    check_visible(targets, distrusted, channels.names, sfreq)
     return signal, notes
 
 
@@ -357,24 +357,12 @@ def _epoch_signals(
     ):
         read = _reader(data, number, channels.picks)
         signals.append(Signal(read, data.shape[2], sfreq, wanted, distrusted, avoided))
-        _check(signals[-1], channels, f" of epoch {number}")
+        check_visible(wanted, distrusted, channels.names, sfreq, f" of epoch {number}")
     return signals, notes
 
 
 def _reader(data: np.ndarray, epoch: int, picks: list[int]) -> Callable[[int, int], np.ndarray]:
     return lambda start, stop: _MICROVOLTS * data[epoch][picks, start:stop]
-
-
-def _check(signal: Signal, channels: EegChannels, where: str = "") -> None:
-    if signal.targets:
-        # What is not restored may be bad altogether elsewhere; only what is asked for has to be possible.
-        hidden = Intervals(len(channels.names), signal.n_times)
-        both = signal.targets.union(signal.distrusted)
-        for start, stop, _ in signal.targets.groups():
-            for row in range(len(channels.names)):
-                for low, high in both.of(row):
-                    hidden.add(max(low, start), min(high, stop), [row])
-        check_visible(hidden, channels.names, signal.sfreq, where)
 
 
 def _calibrate(signals: Sequence[Signal], predictor: ChannelPredictor) -> float:

@@ -69,6 +69,8 @@ class SeamFit:
         What the last visible sample before, and the first one after, differ by from what is predicted there, in µV.
     residual : ndarray, shape (n_rows,)
         Standard deviation of what is left, in µV; NaN where nothing is visible.
+    surprise : ndarray, shape (n_rows,)
+        What is left over what was expected to be left: the factor of the deviations expected in the interval.
     seconds : ndarray, shape (n_rows,)
         How much was visible.
     """
@@ -80,12 +82,13 @@ class SeamFit:
     offset: np.ndarray = field(init=False)
     seam: np.ndarray = field(init=False)
     residual: np.ndarray = field(init=False)
+    surprise: np.ndarray = field(init=False)
     seconds: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         n = len(self.rows)
         self.gain, self.offset, self.seam = np.ones(n), np.zeros((n, 2)), np.zeros((n, 2))
-        self.residual, self.seconds = np.full(n, np.nan), np.zeros(n)
+        self.residual, self.surprise, self.seconds = np.full(n, np.nan), np.ones(n), np.zeros(n)
 
     def apply(self, predicted: np.ndarray, start: int, fade: int) -> np.ndarray:
         """Return predictions of samples ``start...`` of the interval, shape (n_rows, n), as they go into it."""
@@ -93,7 +96,9 @@ class SeamFit:
         length = self.stop - self.start
         along = (at + 0.5) / length
         out = self.gain[:, None] * predicted + self.offset @ np.stack([1 - along, along])
-        width = max(min(fade, length), 1)
+        width = min(fade, length)
+        if width == 0:
+            return out
         # Raised cosines that begin at the visible sample on either side.
         for side, distance in enumerate((at + 1, length - at)):
             weight = 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / (width + 1), 1.0))
@@ -259,7 +264,7 @@ def restore_signal(
                     continue
                 samples = fit.apply(here[fit.rows, first - start : last - start], first, fade)
                 samples += common[first - low : last - low]
-                expected = deviation[fit.rows, first - low : last - low]
+                expected = fit.surprise[:, None] * deviation[fit.rows, first - low : last - low]
                 yield fit, first, samples, np.where(np.isfinite(expected), expected, fit.residual[:, None])
             progress(stop - start, broken)
 
@@ -290,7 +295,7 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
     pieces = [(max(low - context, 0), min(high + context, n_times))]
     if stop - start > 4 * reach:
         pieces = [(pieces[0][0], start + context), (stop - context, pieces[0][1])]
-    sides: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[], []]
+    sides: list[list[tuple[np.ndarray, ...]]] = [[], []]
     for first, last in pieces:
         more = np.zeros((stretches.hidden.n_channels, last - first), dtype=bool)
         more[rows, max(low - first, 0) : high - first] = True
@@ -300,11 +305,11 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
             continue
         more |= hidden
         use = ~hidden[rows] & ((~more).sum(axis=0) >= MIN_VISIBLE)
-        predicted, _ = _predict(stretches, predictor, first, x, np.where(use.any(axis=0), more, hidden))
+        predicted, deviation = _predict(stretches, predictor, first, x, np.where(use.any(axis=0), more, hidden))
         level = x[rows] + stretches.baseline(first, last)[0][rows] - common
         for side, (a, b) in enumerate((left, right)):
             if a >= 0 and b > a:
-                sides[side].append((level[:, a:b], predicted[rows, a:b], use[:, a:b]))
+                sides[side].append((level[:, a:b], predicted[rows, a:b], use[:, a:b], deviation[rows, a:b]))
     for row in range(len(rows)):
         _fit_row(fit, row, sides, sfreq)
     return fit
@@ -312,23 +317,27 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
 
 def _fit_row(fit: SeamFit, row: int, sides: list[list[tuple[np.ndarray, ...]]], sfreq: float) -> None:
     parts = [
-        (side, *(np.concatenate([piece[kind][row] for piece in pieces]) for kind in range(3)))
+        (side, *(np.concatenate([piece[kind][row] for piece in pieces]) for kind in range(4)))
         for side, pieces in enumerate(sides)
         if pieces
     ]
-    seen = [(side, x[use], p[use]) for side, x, p, use in parts if use.sum() >= _OFFSET_NEEDS * sfreq]
+    seen = [(side, x[use], p[use], d[use]) for side, x, p, use, d in parts if use.sum() >= _OFFSET_NEEDS * sfreq]
     if seen:
-        cross = sum((x - x.mean()) @ (p - p.mean()) for _, x, p in seen)
-        power = sum((p - p.mean()) @ (p - p.mean()) for _, _, p in seen)
-        fit.seconds[row] = sum(len(x) for _, x, _ in seen) / sfreq
+        cross = sum((x - x.mean()) @ (p - p.mean()) for _, x, p, _ in seen)
+        power = sum((p - p.mean()) @ (p - p.mean()) for _, _, p, _ in seen)
+        fit.seconds[row] = sum(len(x) for _, x, _, _ in seen) / sfreq
+        prior = _GAIN_PRIOR / fit.seconds[row]
         if power > 0:
-            prior = _GAIN_PRIOR / fit.seconds[row]
             fit.gain[row] = np.clip((cross / power + prior) / (1 + prior), *_GAINS)
-        offsets = {side: x.mean() - fit.gain[row] * p.mean() for side, x, p in seen}
+        offsets = {side: x.mean() - fit.gain[row] * p.mean() for side, x, p, _ in seen}
         fit.offset[row] = [offsets.get(0, offsets.get(1)), offsets.get(1, offsets.get(0))]
-        rest = [x - fit.gain[row] * p - offsets[side] for side, x, p in seen]
-        fit.residual[row] = np.sqrt(np.mean(np.concatenate(rest) ** 2))
-    for side, x, p, use in parts:
+        rest = np.concatenate([x - fit.gain[row] * p - offsets[side] for side, x, p, _ in seen])
+        expected = np.concatenate([d for _, _, _, d in seen])
+        fit.residual[row] = np.sqrt(np.mean(rest**2))
+        if np.isfinite(expected).all() and expected.any():
+            ratio = np.mean(rest**2) / np.mean(expected**2)
+            fit.surprise[row] = np.sqrt((ratio + prior) / (1 + prior))
+    for side, x, p, use, _ in parts:
         edge = -1 if side == 0 else 0
         if use[edge]:
             fit.seam[row, side] = x[edge] - fit.gain[row] * p[edge] - fit.offset[row, side]

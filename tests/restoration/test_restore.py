@@ -57,7 +57,7 @@ def test_the_calibrated_ridge_beats_splines_and_knows_how_well(recording: mne.io
         error, ratio = found[method] = _error(out.get_data(picks=name)[0], recording, name, mask)
         rms = np.sqrt(np.mean((out.get_data(picks=name)[0] - recording.get_data(picks=name)[0])[mask] ** 2))
         expected = np.sqrt(np.nanmean(report.uncertainty**2))
-        assert rms / 1.6 < expected < 1.6 * rms
+        assert rms / 1.3 < expected < 1.3 * rms
     assert found["ridge"][0] < 0.4 < 0.8 < found["spline"][0]
     # The best guess of what is known up to an error e has the amplitude sqrt(1 - e): no more, and not much less.
     error, ratio = found["ridge"]

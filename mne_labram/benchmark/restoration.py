@@ -230,7 +230,7 @@ def hidden_samples(
     Returns
     -------
     hidden : ndarray of bool, shape (n_channels, n_times)
-        True where it is hidden; at every moment at least one channel is visible.
+        True where it is hidden; of patches at every moment at least two channels are visible, one of three or fewer.
 
     Raises
     ------
@@ -245,11 +245,13 @@ def hidden_samples(
         return np.repeat(gone[:, None], n_times, axis=1)
     length = int(sfreq)
     n_seconds = -(-n_times // length)
+    # Two are needed for anything to be left in the reference to their mean.
+    n_visible = 2 if n_channels > 3 else 1
     while True:
         patches = np.zeros(n_channels * n_seconds, dtype=bool)
         patches[rng.permutation(patches.size)[: patches.size // 2]] = True
         patches = patches.reshape(n_channels, n_seconds)
-        if not patches.all(axis=0).any():
+        if (~patches).sum(axis=0).min() >= n_visible:
             return np.repeat(patches, length, axis=1)[:, :n_times]
 
 

@@ -19,6 +19,8 @@ __all__ = ["ChannelPredictor", "RidgePredictor", "SplinePredictor", "spline_weig
 _SHORTEST, _RATED_OVER, _ENOUGH = 1.0, 1.0, 20.0
 # How far the expected error follows the power of the visible channels away from what was observed.
 _SCALES = (0.05, 20.0)
+# Patterns of hidden channels whose weights are kept.
+_MAX_CACHED = 512
 
 
 @runtime_checkable
@@ -157,6 +159,8 @@ class _LinearPredictor:
     def _weights(self, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         key = off.tobytes()
         if key not in self._cache:
+            if len(self._cache) >= _MAX_CACHED:
+                self._cache.clear()
             self._cache[key] = self._solve(off)
         return self._cache[key]
 

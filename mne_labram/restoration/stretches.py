@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mne_labram.restoration.bands import constant_runs
 from mne_labram.restoration.hidden import MIN_VISIBLE, Intervals
 from mne_labram.restoration.predictors import ChannelPredictor
 from mne_labram.signal.contract import ContractError
@@ -19,6 +20,8 @@ __all__ = ["SeamFit", "Signal", "observe_signal", "restore_signal"]
 _BLOCK, _CORE, _CONTEXT, _OVERLAP, _NEIGHBOURHOOD = 20.0, 60.0, 4.0, 1.0, 10.0
 # Blocks on either side that a baseline may be taken over from, and the share of a block that a median needs.
 _REACH, _SHARE = 3, 0.1
+# Patterns of hidden channels that a neighbourhood may have before it is made smaller, and seconds that it keeps.
+_MOST_PATTERNS, _LEAST_NEIGHBOURHOOD = 32, 1.0
 # Seconds of neighbourhood that the gain 1 counts as, its bounds, and seconds that an offset needs.
 _GAIN_PRIOR, _GAINS, _OFFSET_NEEDS = 4.0, (0.25, 4.0), 0.5
 
@@ -291,6 +294,9 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
     fit = SeamFit(start, stop, rows)
     sfreq, n_times = stretches.signal.sfreq, stretches.signal.n_times
     reach, context = int(_NEIGHBOURHOOD * sfreq), int(_CONTEXT * sfreq)
+    # Where a great deal else is hidden nearby, each of whose patterns has weights of its own, a smaller one has to do.
+    while reach > _LEAST_NEIGHBOURHOOD * sfreq and _many(stretches, max(start - reach, 0), min(stop + reach, n_times)):
+        reach, context = reach // 2, context // 2
     low, high = max(start - reach, 0), min(stop + reach, n_times)
     pieces = [(max(low - context, 0), min(high + context, n_times))]
     if stop - start > 4 * reach:
@@ -313,6 +319,10 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
     for row in range(len(rows)):
         _fit_row(fit, row, sides, sfreq)
     return fit
+
+
+def _many(stretches: _Stretches, start: int, stop: int) -> bool:
+    return len(constant_runs(stretches.hidden.mask(start, stop))) > _MOST_PATTERNS
 
 
 def _fit_row(fit: SeamFit, row: int, sides: list[list[tuple[np.ndarray, ...]]], sfreq: float) -> None:

@@ -272,6 +272,16 @@ def test_times_count_from_the_first_sample(dated: bool) -> None:
         assert_array_equal(gram_restore(raw, "F3", raw.annotations, method="spline").get_data(), plain.get_data())
 
 
+def test_hundreds_of_segments(recording: mne.io.BaseRaw) -> None:
+    segments = [(1.0 + 0.04 * number, 0.02, [recording.ch_names[number % 19]]) for number in range(100)]
+    out, report = gram_restore(recording, segments=segments, method="ridge", return_report=True)
+    assert len(report.segments) == 100
+    changed = _bits(out) != _bits(recording)
+    assert changed.sum() == pytest.approx(100 * 10, abs=20)
+    error = np.sum((out.get_data() - recording.get_data())[changed] ** 2) / np.sum(recording.get_data()[changed] ** 2)
+    assert error < 0.3
+
+
 def test_epochs(recording: mne.io.BaseRaw) -> None:
     epochs = mne.make_fixed_length_epochs(recording, 8.0, preload=True, verbose="error")
     before = _bits(epochs)

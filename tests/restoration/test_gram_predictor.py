@@ -1,0 +1,145 @@
+"""Hidden channels by Gram's spatial filter: contracts with any weights, and what it is worth with those that ship."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mne_labram import ContractError, list_pretrained
+from mne_labram.models.gram import GramForRestoration
+from mne_labram.restoration.gram_predictor import GramPredictor
+from mne_labram.restoration.predictors import ChannelPredictor, SplinePredictor
+from mne_labram.signal.positions import electrode_positions
+
+NAMES = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+SMALL = {"rank": 6, "embed_dim": 16, "num_layers": 1, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return GramForRestoration(ch_names=NAMES, size="small", n_codes=16, spatial="coordinates", spatial_filter=SMALL)
+
+
+def _predictor(model, names=NAMES, sfreq=100.0):
+    return GramPredictor(names, electrode_positions(names)[:, :3], sfreq, model=model)
+
+
+def _signal(n_chans=19, n_times=1000, seed=0):
+    return 10 * np.random.default_rng(seed).standard_normal((n_chans, n_times))
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(1, 2500),
+    st.sampled_from([50.0, 128.0, 500.0, 499.907]),
+    st.integers(0, 1000),
+    st.floats(-1e4, 1e4),
+)
+def test_only_what_is_hidden_changes(model, n_times, sfreq, seed, offset):
+    rng = np.random.default_rng(seed)
+    x, hidden = _signal(19, n_times, seed) + offset, np.zeros((19, n_times), bool)
+    for _ in range(3):
+        a, b = sorted(rng.integers(0, n_times + 1, 2))
+        hidden[rng.permutation(19)[:4], a:b] = True
+    before = x.copy()
+    x[hidden] = np.nan
+    restored, deviation = _predictor(model, sfreq=sfreq).predict(x, hidden)
+    np.testing.assert_array_equal(restored[~hidden], before[~hidden])
+    assert np.isfinite(restored).all()
+    assert np.isfinite(deviation).all()
+    assert (deviation[~hidden] == 0).all()
+    np.testing.assert_array_equal(np.isnan(x), hidden)
+    # Another offset of all channels together is another reference: the prediction goes along.
+    moved, _ = _predictor(model, sfreq=sfreq).predict(np.where(hidden, 0, before) + 100.0, hidden)
+    np.testing.assert_allclose(moved - 100.0, restored, atol=1e-2)
+
+
+def test_it_is_a_predictor(model):
+    assert isinstance(_predictor(model), ChannelPredictor)
+
+
+def test_unit_and_scale(model):
+    x, hidden = _signal(), np.zeros((19, 1000), bool)
+    hidden[[3, 8], 200:700] = True
+    one, spread = _predictor(model).predict(x, hidden)
+    ten, wider = _predictor(model).predict(10 * x, hidden)
+    np.testing.assert_allclose(ten, 10 * one, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(wider, 10 * spread, rtol=1e-3)
+
+
+def test_long_stretches_are_those_of_short_ones(model):
+    """Nothing jumps where windows meet."""
+    t = np.arange(6000) / 100.0
+    x = np.outer(np.linspace(-1, 2, 19), 20 * np.sin(2 * np.pi * 10 * t)) + 0.1 * _signal(19, 6000)
+    hidden = np.zeros((19, 6000), bool)
+    hidden[9] = True
+    restored, _ = _predictor(model).predict(x, hidden)
+    step = np.abs(np.diff(restored[9]))
+    assert step.max() < 1.5 * np.quantile(step, 0.99)
+
+
+def test_what_was_observed_is_used(model):
+    x = _signal(19, 4000)
+    x[9] = 2.0 * x[3] - x[12]
+    hidden = np.zeros((19, 1000), bool)
+    hidden[9] = True
+    fresh, calibrated = _predictor(model), _predictor(model)
+    calibrated.observe(x[:, :3000], np.zeros((19, 3000), bool))
+    wanted = x[9, 3000:]
+    errors = [np.square(p.predict(x[:, 3000:], hidden)[0][9] - wanted).mean() for p in (fresh, calibrated)]
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_two_visible_channels_are_enough_and_one_is_not(model):
+    x, hidden = _signal(4, 500), np.zeros((4, 500), bool)
+    hidden[:2] = True
+    restored, _ = _predictor(model, NAMES[:4]).predict(x, hidden)
+    assert np.isfinite(restored).all()
+    hidden[:3] = True
+    with pytest.raises(ContractError, match="1 of 4 channels are visible at sample 0"):
+        _predictor(model, NAMES[:4]).predict(x, hidden)
+
+
+def test_what_is_refused(model):
+    with pytest.raises(ContractError, match="needs a position"):
+        GramPredictor(NAMES, np.full((19, 3), np.nan), 100.0, model=model)
+    with pytest.raises(ContractError, match="The sampling rate must be positive"):
+        _predictor(model, sfreq=0.0)
+    plain = GramForRestoration(ch_names=NAMES, size="small", n_codes=16, spatial="coordinates")
+    with pytest.raises(ContractError, match="GramForRestoration has no spatial filter"):
+        _predictor(plain)
+    with pytest.raises(ContractError, match="must both have the shape"):
+        _predictor(model).predict(_signal(18), np.zeros((18, 1000), bool))
+    x = _signal()
+    x[3, 5] = np.inf
+    with pytest.raises(ContractError, match="A visible sample is not finite"):
+        _predictor(model).predict(x, np.zeros(x.shape, bool))
+
+
+@pytest.mark.skipif("gram-tiny" not in list_pretrained(), reason="gram-tiny does not ship yet")
+def test_better_than_splines_on_a_head_that_no_training_saw(shared_data):
+    raw = mne.io.read_raw_edf(shared_data / "eegmat" / "Subject21_1.edf", preload=True, verbose="error")
+    raw.pick([name for name in raw.ch_names if "A2" not in name and "ECG" not in name]).crop(0, 60)
+    names = [name.removeprefix("EEG ") for name in raw.ch_names]
+    x, sfreq = 1e6 * raw.get_data(), raw.info["sfreq"]
+    place = electrode_positions(names)[:, :3]
+    errors = {}
+    for target in (3, 9, 15):
+        hidden = np.zeros(x.shape, bool)
+        hidden[target] = True
+        reference = np.delete(x, target, axis=0).mean(axis=0)
+        power = np.square(x[target] - reference).sum()
+        for name, made in (
+            ("spline", SplinePredictor(names, place, sfreq)),
+            ("gram", GramPredictor(names, place, sfreq, model="gram-tiny")),
+        ):
+            restored, deviation = made.predict(x, hidden)
+            errors.setdefault(name, []).append(np.square(restored - x)[target].sum() / power)
+        expected = np.square(deviation[target]).sum() / power
+        assert 0.2 < expected / errors["gram"][-1] < 5
+    assert np.mean(errors["gram"]) < 0.8 * np.mean(errors["spline"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from mne_labram.models.labram.base import SFREQ, LabramMixin
 from mne_labram.models.labram.channels import ChannelBinding
 from mne_labram.models.labram.sizes import Size
 from mne_labram.nn.patch_embedding import PatchEmbedding
+from mne_labram.signal.contract import SignalContract
 
 __all__ = ["GramMixin"]
 
@@ -125,6 +127,23 @@ class GramMixin(LabramMixin):
     def embed_dim(self) -> int:
         """Width of a token."""
         return self.encoder.embed_dim
+
+    @property
+    def contract(self) -> SignalContract:
+        """The signal this model may be fed.
+
+        Returns
+        -------
+        contract : SignalContract
+            As for :class:`LabramMixin`; the longest window follows from the number of channels.
+
+        Notes
+        -----
+        Of Gram's preparation only the unit and the rate are published, so the band is LaBraM's. Recordings are also
+        brought to LaBraM's names, of which Gram knows all but the six with an ``h``.
+        """
+        contract = super().contract
+        return contract if "name" in self._contract_fields else replace(contract, name="Gram")
 
     def _embed_patches(self, patches: Tensor, n_patches: int, kept: Tensor | None = None) -> Tensor:
         """Tokens of patches, shape (batch, n_tokens, patch_size), CLS first, before the final norm."""

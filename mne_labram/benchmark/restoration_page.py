@@ -62,7 +62,8 @@ def restoration_benchmark_page(
     """
     read = read_restoration(data, *_QUICK) if quick else read_restoration(data)
     draws = 1 if quick else draws
-    methods = [*baseline_methods(read, TASKS), *gram_methods(model, seed=seed)]
+    ours = gram_methods(model, seed=seed)
+    methods = [*baseline_methods(read, TASKS), *ours]
     rows = benchmark_restoration(read, methods, TASKS, draws=draws, seed=seed)
     names = {part: [each.subject for each in getattr(read, part)] for part in ("training", "scored")}
     found = {"rows": [asdict(row) for row in rows], "draws": draws, "seed": seed, **names}
@@ -71,6 +72,8 @@ def restoration_benchmark_page(
         f"to {len(read.training)} subjects, scored on {', '.join(names['scored'])}. Error: squared error over squared "
         "target, both in the reference to the mean of the visible channels; mean and standard deviation over subjects."
     )
+    if not ours:
+        header += f" Without {model}, which is not there."
     return f"{header}\n\n{restoration_page(rows)}", found
 
 

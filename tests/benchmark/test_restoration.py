@@ -301,3 +301,4 @@ def test_real_recordings(shared_data: Path) -> None:
         assert 0.2 < errors["band ridge", task.name] < 0.9
     assert "| MNE spherical splines |" in page
     assert "Subject18, Subject19" in page
+    assert "Without no-such-model, which is not there." in page

@@ -148,7 +148,8 @@ def test_sines_are_learned() -> None:
         losses["loss"].backward()
         optimizer.step()
         errors.append([float(losses[name].detach()) for name in ("masked_loss", "spectrum_loss")])
-    (first, first_spectrum), (last, last_spectrum) = (np.mean(errors[i : i + 5], axis=0) for i in (0, 55))
+    # Not from the very first step: what a spectrum is compared with settles in the first few.
+    (first, first_spectrum), (last, last_spectrum) = (np.mean(errors[i : i + 5], axis=0) for i in (5, 55))
     assert last < first - 0.3
     assert last_spectrum < 0.7 * first_spectrum
 

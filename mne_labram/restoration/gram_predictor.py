@@ -19,6 +19,8 @@ __all__ = ["GramPredictor"]
 # Seconds of the windows that the filter adapts to, of the shortest piece of one that says something about slow bands,
 # and of the average that the error is rated over.
 _WINDOW, _SHORTEST, _RATED_OVER = 8.0, 1.0, 1.0
+# Seconds that a doubtful channel is compared with its prediction over.
+_DOUBTED_OVER = 0.25
 # What is hidden is filled, divided into bands, and predicted anew: bands of visible samples near it change by that.
 _ROUNDS = 2
 # Seconds of the rest of the recording that count: more would outweigh the window at hand without end.
@@ -87,7 +89,9 @@ class GramPredictor:
         """
         self._observed.add(*self._checked(x, hidden))
 
-    def predict(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, x: np.ndarray, hidden: np.ndarray, doubtful: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fill in what is hidden.
 
         Parameters
@@ -96,6 +100,9 @@ class GramPredictor:
             Microvolts; anything where hidden.
         hidden : ndarray of bool, shape (n_channels, n_times)
             What to predict.
+        doubtful : ndarray of bool, shape (n_channels, n_times) | None
+            Samples among the hidden ones that hold the signal and an artefact: what of them agrees with the prediction,
+            band by band and quarter of a second by quarter of a second, is kept. ``None``: nothing.
 
         Returns
         -------
@@ -109,6 +116,12 @@ class GramPredictor:
         ContractError
             If the shapes do not fit, a visible sample is not finite, or fewer than two channels are visible.
         """
+        shown = None
+        if doubtful is not None:
+            doubtful = np.asarray(doubtful, bool) & np.asarray(hidden, bool)
+            shown = np.where(doubtful, x, 0.0)
+            if not np.isfinite(shown).all():
+                raise ContractError("A doubtful sample is not finite; leave such samples out of what is doubtful.")
         x, hidden = self._checked(x, hidden)
         deviation = np.zeros_like(x)
         runs = constant_runs(hidden) if hidden.size else []
@@ -122,12 +135,21 @@ class GramPredictor:
             return x, deviation
         # Without a window's own covariances first: they need a signal without holes.
         x = self._filled(x, hidden, None)[0]
-        for turn in range(_ROUNDS):
-            x, found = self._filled(x, hidden, split_bands(x, self.sfreq), rated=turn == _ROUNDS - 1)
-        return x, found
+        for _ in range(_ROUNDS - 1):
+            x, _ = self._filled(x, hidden, split_bands(x, self.sfreq))
+        with_artefact = None
+        if shown is not None and doubtful.any():
+            with_artefact = doubtful, split_bands(np.where(doubtful, shown, x), self.sfreq)
+        return self._filled(x, hidden, split_bands(x, self.sfreq), rated=True, doubtful=with_artefact)
 
     def _filled(
-        self, x: np.ndarray, hidden: np.ndarray, bands: np.ndarray | None, *, rated: bool = False
+        self,
+        x: np.ndarray,
+        hidden: np.ndarray,
+        bands: np.ndarray | None,
+        *,
+        rated: bool = False,
+        doubtful: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict once, in overlapping windows that fade into one another."""
         n_times = x.shape[1]
@@ -138,13 +160,19 @@ class GramPredictor:
             if not hidden[:, part].any():
                 continue
             own = None if bands is None else bands[..., part]
-            predicted, expected = self._window(x[:, part], hidden[:, part], own, rated)
+            doubt = None if doubtful is None else (doubtful[0][:, part], doubtful[1][..., part])
+            predicted, expected = self._window(x[:, part], hidden[:, part], own, rated, doubt)
             out[:, part] += fade * predicted
             deviation[:, part] += fade * expected
         return np.where(hidden, out / total, x), np.where(hidden, deviation / total, 0.0)
 
     def _window(
-        self, x: np.ndarray, hidden: np.ndarray, bands: np.ndarray | None, rated: bool
+        self,
+        x: np.ndarray,
+        hidden: np.ndarray,
+        bands: np.ndarray | None,
+        rated: bool,
+        doubtful: tuple[np.ndarray, np.ndarray] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict what is hidden in one window, from signals divided into bands or as they are."""
         runs = constant_runs(hidden)
@@ -179,16 +207,37 @@ class GramPredictor:
             for index, signal in enumerate(signals[:, :, start:stop]):
                 # Bands above those of the model, at high rates, are its last one's.
                 own = min(index, len(weights) - 1)
-                out[off, start:stop] += weights[own][off] @ signal
+                predicted = weights[own][off] @ signal
                 if rated:
                     centred = signal[~off] - signal[~off].mean(axis=0)
-                    power = uniform_filter1d(
-                        np.square(centred).sum(axis=0), max(1, int(_RATED_OVER * self.sfreq)), mode="nearest"
-                    )
-                    deviation[off, start:stop] += ratio[own][off][:, None] * power
+                    variance = ratio[own][off][:, None] * self._power(centred, _RATED_OVER).sum(axis=0)
+                    if doubtful is not None:
+                        beside = doubtful[1][index, :, start:stop]
+                        difference = beside[off] - beside[~off].mean(axis=0) - predicted
+                        predicted, variance = self._denoised(
+                            own, predicted, difference, variance, doubtful[0][off, start:stop]
+                        )
+                    deviation[off, start:stop] += variance
+                out[off, start:stop] += predicted
             # Predictions are relative to the mean of the visible channels.
             out[off, start:stop] += x[~off, start:stop].mean(axis=0)
         return out, np.sqrt(np.maximum(deviation, 0.0))
+
+    def _power(self, signal: np.ndarray, seconds: float) -> np.ndarray:
+        """Average squares over a time around every sample."""
+        return uniform_filter1d(np.square(signal), max(1, int(seconds * self.sfreq)), axis=1, mode="nearest")
+
+    def _denoised(
+        self, band: int, predicted: np.ndarray, difference: np.ndarray, variance: np.ndarray, doubtful: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keep of one band of doubtful channels what may be signal; return it with the variance of its error."""
+        tiny = np.finfo(float).tiny
+        excess = self._power(difference, _DOUBTED_OVER) / np.maximum(variance, tiny)
+        asked = torch.ones(self.filter.n_bands, *excess.shape)
+        asked[band] = torch.from_numpy(excess)
+        share = np.where(doubtful, self.filter.kept(asked)[band].double().numpy(), 0.0)
+        left = np.square(1 - share) + np.square(share) * np.maximum(excess - 1, 0.0)
+        return predicted + share * difference, left * variance
 
     def _calibration(self) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
         """Return what was observed, as further pieces; at most two minutes' worth."""

@@ -80,6 +80,11 @@ def eeg_channels(info: mne.Info) -> EegChannels:
         notes.append("Electrodes were taken to be where MNE's 10-05 template has their names.")
     rows = np.flatnonzero(keep)
     others = [info["ch_names"][pick] for pick, ok in zip(picks, keep, strict=True) if not ok]
+    if len(rows) < MIN_VISIBLE and sum(each.kind == "bipolar" for each in parsed) > len(parsed) / 2:
+        raise ContractError(
+            "These channels are differences of electrodes (a bipolar montage), which have no place on the head; "
+            "restore the referential recording that they were made of."
+        )
     if len(rows) < MIN_VISIBLE:
         raise ContractError(
             f"{len(rows)} of {len(picks)} EEG channels are single electrodes with a known position "

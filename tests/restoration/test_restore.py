@@ -341,6 +341,14 @@ def _renamed(*names: str) -> mne.io.BaseRaw:
     return _simulated().rename_channels({name: f"E{number}" for number, name in enumerate(names)})
 
 
+def _bipolar() -> mne.io.BaseRaw:
+    pairs = [("Fp1", "F3"), ("F3", "C3"), ("C3", "O1"), ("Fp2", "F4"), ("F4", "C4"), ("C4", "O2")]
+    x = _simulated().get_data()
+    data = np.stack([x[EIGHT.index(one)] - x[EIGHT.index(other)] for one, other in pairs])
+    info = mne.create_info([f"{one}-{other}" for one, other in pairs], 100.0, "eeg")
+    return mne.io.RawArray(data, info, verbose="error")
+
+
 def _bad(*names: str) -> mne.io.BaseRaw:
     raw = _simulated()
     raw.info["bads"] = list(names)
@@ -366,6 +374,7 @@ def _nan(rows: slice) -> mne.io.BaseRaw:
         (_other_types(*EIGHT), {}, "no EEG channel"),
         (_renamed(*EIGHT), {"picks": "E1"}, "known position"),
         (_renamed("Fp1"), {"picks": "E0"}, "known position"),
+        (_bipolar(), {"picks": "F3-C3"}, "bipolar montage"),
         (_bad("O1"), {"segments": [(29.0, 2.0)]}, "outside the recording"),
         (_bad("O1"), {"segments": [(-1.0, 2.0)]}, "outside the recording"),
         (_bad("O1"), {"segments": [(5.0, 0.0)]}, "above 0"),

@@ -149,8 +149,8 @@ def gram_restore(
     unseen = sorted(set(getattr(predictor, "unseen", ())) & _touched(signals, channels), key=channels.names.index)
     if calibrate and unseen:
         notes.append(
-            f"Nothing good was recorded of {', '.join(unseen)}, so that spherical splines were used; method='gram' can do "
-            "without."
+            f"Nothing good was recorded of {', '.join(unseen)}, so that spherical splines were used; method='gram' "
+            "can do without."
         )
     work = _Work(channels, sfreq, isinstance(inst, mne.BaseEpochs))
     if isinstance(inst, mne.io.BaseRaw) and not inst.preload:

@@ -73,7 +73,8 @@ def _possible(share: float, n: int) -> float:
     """Bring a share to between one and all but one of ``n``, where it may be rounded to either."""
     if n < 2:
         return 0.5
-    return min(max(share, 0.5 / n), (n - 1.0) / n)
+    # A little less than all but one: 1 - share times n is rounded down, and must not be rounded below 1 by a float.
+    return min(max(share, 0.5 / n), (n - 1.001) / n)
 
 
 def check_mask(mask: Tensor, x: Tensor, n_patches: int) -> Tensor:

@@ -116,6 +116,8 @@ class SpatialFilter(nn.Module):
         self.site_loadings = nn.Parameter(torch.randn(n_bands, n_sites, rank) * 0.15)
         self.log_noise = nn.Parameter(torch.full((n_bands,), -2.5))
         self.log_worth = nn.Parameter(torch.full((n_bands,), 4.0))
+        # Offset and slope of what is kept of a doubtful channel; no part of the losses here (see kept).
+        self.register_buffer("doubt", torch.tensor([[-3.0, 2.0]]).repeat(n_bands, 1))
         self.embed = nn.Linear(n_bands * (n_maps + 1) + 1 + n_maps + n_sites, embed_dim)
         self.blocks = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(
@@ -166,6 +168,29 @@ class SpatialFilter(nn.Module):
         """
         loadings = self._at(positions, self.sites, _SHARP) @ self.site_loadings
         return loadings, self.log_noise[:, None].expand(-1, len(positions))
+
+    def kept(self, excess: Tensor) -> Tensor:
+        """Say how much is kept of what a doubtful channel shows beside what is predicted.
+
+        Parameters
+        ----------
+        excess : Tensor, shape (n_bands, ...)
+            Power of the difference, as a multiple of the error that is expected of the prediction: about 1 if the
+            channel is good, more if it holds an artefact.
+
+        Returns
+        -------
+        share : Tensor, shape (n_bands, ...)
+            Between 0 and 1, ``1 / (1 + exp(offset) * excess ** slope)``.
+
+        Notes
+        -----
+        With an offset of 0 and a slope of 1, half of the difference would be kept where it is as large as expected; a
+        Wiener filter keeps ``min(1, 1 / excess)``. Offset and slope of each band are fitted to artefacts simulated onto
+        clean recordings (``doc/weights/make_gram.py``), since power over a quarter of a second is a rough measure.
+        """
+        offset, slope = (self.doubt[:, i].reshape(-1, *[1] * (excess.ndim - 1)) for i in (0, 1))
+        return torch.sigmoid(-(offset + slope * torch.log(excess.clamp_min(1e-6))))
 
     def adapted(self, covariances: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
         """Return the model of windows.

@@ -145,12 +145,13 @@ def test_bad_input() -> None:
 
 
 @pytest.mark.parametrize("masking", ["random", "mixed"])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(("n_chans", "n_patches"), [(1, 2), (2, 1), (4, 3), (19, 8)])
-def test_masks_hide_as_many_patches_everywhere(masking: str, n_chans: int, n_patches: int) -> None:
+def test_masks_hide_as_many_patches_everywhere(masking: str, n_chans: int, n_patches: int, ratio: float) -> None:
     generator = torch.Generator().manual_seed(0)
     kinds = set()
     for _ in range(40):
-        mask = draw_equal_mask(masking, 5, n_chans, n_patches, 0.5, generator=generator)
+        mask = draw_equal_mask(masking, 5, n_chans, n_patches, ratio, generator=generator)
         assert mask.shape == (5, n_chans * n_patches)
         counts = mask.sum(dim=1)
         assert len(counts.unique()) == 1

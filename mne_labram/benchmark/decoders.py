@@ -95,6 +95,10 @@ class TangentDecoder:
     ----------
     contract : SignalContract
         How the signal is prepared.
+    floor : float
+        Added to the variances, in units of their mean. Cleaning took directions out of these recordings, other ones of
+        each file, and their tiny variances count in a logarithm as much as large ones; with a floor they do not
+        (``shared/reference/baselines.md``, trap 4).
 
     Notes
     -----
@@ -103,10 +107,9 @@ class TangentDecoder:
     et al. 2018, IEEE Trans Biomed Eng 65:1107-1116), and features z-scored within each subject.
     """
 
-    name = "Riemannian tangent space + LR"
-
-    def __init__(self, contract: SignalContract = BASELINE_CONTRACT) -> None:
-        self.contract = contract
+    def __init__(self, contract: SignalContract = BASELINE_CONTRACT, floor: float = 0.0) -> None:
+        self.contract, self.floor = contract, floor
+        self.name = "Riemannian tangent space + LR" + (f", floor of {floor:g}" if floor else "")
         self._covariances: dict[str, list[np.ndarray]] = {}
 
     def decide(self, task: DecodingTask, test: Sequence[str]) -> Mapping[bool, np.ndarray]:
@@ -130,7 +133,11 @@ class TangentDecoder:
 
         windows = task.windows(self.contract)
         if task.name not in self._covariances:
-            self._covariances[task.name] = _band_covariances(windows, task)
+            found = _band_covariances(windows, task)
+            for each in found:
+                level = np.trace(each, axis1=1, axis2=2) / each.shape[-1]
+                each += self.floor * level[:, None, None] * np.eye(each.shape[-1])
+            self._covariances[task.name] = found
         rows, features = np.isin(windows.subjects, test), {False: [], True: []}
         for covariances in self._covariances[task.name]:
             features[False].append(tangent_space(covariances, mean_riemann(covariances[~rows])))
@@ -225,11 +232,12 @@ def baseline_decoders(*, epochs: int = 30, seed: int = 0) -> list[Any]:
     Returns
     -------
     decoders : list of Decoder
-        Log band power, tangent space, EEGNet.
+        Log band power, tangent space without and with a floor, EEGNet.
     """
     return [
         FeatureDecoder(BAND_POWER, BASELINE_CONTRACT, band_power, seed),
         TangentDecoder(),
+        TangentDecoder(floor=0.1),
         NetworkDecoder("EEGNet", BASELINE_CONTRACT, lambda windows, own: fit_eegnet(windows, own, epochs=epochs), seed),
     ]
 

@@ -62,7 +62,9 @@ def _task(windows: LabelledWindows, **options: object) -> DecodingTask:
     return DecodingTask("made up", lambda contract: windows, subject_folds(windows.subjects, 3), **options)
 
 
-@pytest.mark.parametrize("decoder", [FeatureDecoder(BAND_POWER, BASELINE_CONTRACT, band_power), TangentDecoder()])
+@pytest.mark.parametrize(
+    "decoder", [FeatureDecoder(BAND_POWER, BASELINE_CONTRACT, band_power), TangentDecoder(floor=0.1)]
+)
 def test_an_effect_is_found_in_unseen_subjects(decoder: FeatureDecoder | TangentDecoder) -> None:
     rows = benchmark_decoding([_task(_windows())], [decoder], verbose="error")
     assert [row.transductive for row in rows] == [False, True]
@@ -248,6 +250,7 @@ def test_real_recordings(shared_data: Path) -> None:
     assert {row["decoder"] for row in found["rows"]} == {
         BAND_POWER,
         "Riemannian tangent space + LR",
+        "Riemannian tangent space + LR, floor of 0.1",
         "EEGNet",
         "labram-tiny: probe",
     }

@@ -57,7 +57,7 @@ def draw_equal_mask(
         raise ValueError(f"The masked share must lie between 0 and 1, got {ratio}.")
     common = {"generator": generator, "device": device}
     if masking == "random":
-        return random_mask(n_samples, n_chans * n_patches, ratio, **common)
+        return random_mask(n_samples, n_chans * n_patches, _possible(ratio, n_chans * n_patches), **common)
     kind = int(torch.randint(3, (1,), generator=generator, device="cpu"))
     draw = float(torch.rand(1, generator=generator, device="cpu"))
     share = ratio + _SPREAD * (2.0 * draw - 1.0)

@@ -71,6 +71,10 @@ FLOORS = {
         {"numpy", "scipy", "mne", "constriction", "joblib", "numba", "torch", "tqdm", "safetensors"},
         {"_files", "decoding", "weights", "models", "nn", "signal"},
     ),
+    "restoration": (
+        {"numpy", "scipy", "torch", "mne", "sklearn", "matplotlib"},
+        {"_files", "decoding", "weights", "models", "nn", "signal"},
+    ),
     "verbs": ({"numpy", "torch", "mne"}, {"_files", "codec", "seizure", "decoding", "weights", "models", "signal"}),
 }
 TOP = {"__init__", "benchmark", "commands"}

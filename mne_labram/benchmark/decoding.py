@@ -279,8 +279,8 @@ def imagery_task(data: str | os.PathLike[str], what: str = "left or right fist")
         bands=((8.0, 13.0), (13.0, 30.0)),
         note=(
             "One subject: learnt from one run of 15 trials, judged in the other, both ways; the spread is that of two "
-            f"runs, and the 95 % interval of an accuracy of 0.70 in 15 trials is {low:.2f} to {high:.2f}. Without labels, "
-            "labram-tiny was trained on this subject; later models were not."
+            f"runs, and the 95 % interval of an accuracy of 0.70 in 15 trials is {low:.2f} to {high:.2f}. Without "
+            "labels, labram-tiny was trained on this subject; later models were not."
         ),
     )
 

@@ -36,6 +36,9 @@ def restore(
     model: Annotated[str, typer.Option("--model", "-m", help="For gram: a checkpoint or a name.")] = "gram-tiny",
     calibrate: Annotated[bool, typer.Option(help="Learn from what is good of the recording first.")] = True,
     crossfade: Annotated[float, typer.Option(help="Seconds that lead over to what is visible.")] = 0.1,
+    denoise: Annotated[
+        bool, typer.Option("--denoise", help="Keep of what is restored what agrees with the other channels.")
+    ] = False,
     reset_bads: Annotated[bool, typer.Option("--reset-bads", help="Mark restored channels as good.")] = False,
     report: Annotated[Path | None, typer.Option(help="Also write what was done, with uncertainties, as JSON.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw before and after (.png, .pdf or .svg).")] = None,
@@ -75,7 +78,7 @@ def restore(
         )
     mne.set_log_level("error" if quiet else "warning")
     names: Any = picks if picks in ("bads", "all") else [each.strip() for each in picks.split(",")]
-    options = {"method": method, "model": model, "calibrate": calibrate, "crossfade": crossfade}
+    options = {"method": method, "model": model, "calibrate": calibrate, "crossfade": crossfade, "denoise": denoise}
     out, done = gram_restore(inst, names, wanted, **options, reset_bads=reset_bads, return_report=True)
     notes = _write(out, inst, output, overwrite)
     if report is not None:

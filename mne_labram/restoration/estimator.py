@@ -40,6 +40,8 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
         Learn from the data given to ``fit``.
     crossfade : float
         Seconds over which what is predicted leads over to what is visible.
+    denoise : bool
+        Keep of what is restored what agrees with the other channels, see :func:`mne_labram.gram_restore`; not of NaN.
     reset_bads : bool
         Take restored channels out of ``info["bads"]``.
     ch_names : list of str | None
@@ -76,6 +78,7 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
         segments: Any = None,
         calibrate: bool = True,
         crossfade: float = 0.1,
+        denoise: bool = False,
         reset_bads: bool = False,
         ch_names: list[str] | None = None,
         sfreq: float | None = None,
@@ -86,6 +89,7 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
         self.segments = segments
         self.calibrate = calibrate
         self.crossfade = crossfade
+        self.denoise = denoise
         self.reset_bads = reset_bads
         self.ch_names = ch_names
         self.sfreq = sfreq
@@ -166,6 +170,7 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
             method=deepcopy(self.predictor_),
             calibrate=False,
             crossfade=self.crossfade,
+            denoise=self.denoise,
             reset_bads=self.reset_bads,
         )
         if lacking is None:

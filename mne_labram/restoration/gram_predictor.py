@@ -25,6 +25,12 @@ _DOUBTED_OVER = 0.25
 _ROUNDS = 2
 # Seconds of the rest of the recording that count: more would outweigh the window at hand without end.
 _MOST_CALIBRATION = 120.0
+# After so many seconds of calibration the model counts for half of what it does without: a recording knows its own
+# electrodes best, above all where channels depend on one another (ICA leaves such). Chosen on subjects 6 to 11 of
+# EEGMAT, where 1.5 to 0.2 s do equally well.
+_TRUST = 1.5
+# Rounds of the EM algorithm: with half of the patches hidden, four leave 4 % less error than two.
+_EM_ROUNDS = 4
 
 
 class GramPredictor:
@@ -177,6 +183,7 @@ class GramPredictor:
         """Predict what is hidden in one window, from signals divided into bands or as they are."""
         runs = constant_runs(hidden)
         covariances, visible, seconds = self._calibration()
+        worth = 1.0 / (1.0 + sum(seconds) / _TRUST)
         if bands is not None:
             for start, stop in runs:
                 if (stop - start) / self.sfreq >= min(_SHORTEST, x.shape[1] / self.sfreq):
@@ -185,7 +192,7 @@ class GramPredictor:
                     covariances.append(piece @ piece.transpose(0, 2, 1) / (stop - start))
                     visible.append(~hidden[:, start])
                     seconds.append((stop - start) / self.sfreq)
-        model = self._model(covariances, visible, seconds)
+        model = self._model(covariances, visible, seconds, worth)
         out, deviation = np.zeros_like(x), np.zeros_like(x)
         signals = x[None] if bands is None else bands
         if bands is None:
@@ -254,7 +261,9 @@ class GramPredictor:
             seconds = [each * _MOST_CALIBRATION / total for each in seconds]
         return covariances, visible, seconds
 
-    def _model(self, covariances: list[np.ndarray], visible: list[np.ndarray], seconds: list[float]) -> torch.Tensor:
+    def _model(
+        self, covariances: list[np.ndarray], visible: list[np.ndarray], seconds: list[float], worth: float
+    ) -> torch.Tensor:
         """Run the filter; shape (n_bands, n_channels, n_channels), of unit trace in each band."""
         n = len(self.ch_names)
         with torch.inference_mode():
@@ -270,7 +279,10 @@ class GramPredictor:
                 scale = np.einsum("pbcc,pc->", pieces, np.stack(visible).astype(float))
                 pieces = torch.from_numpy(pieces / max(scale, 1e-30)).float()
                 seen = torch.from_numpy(np.stack(visible)).float()
-                model = self.filter(pieces[None], seen[None], torch.tensor(seconds).float(), self.positions)[0]
+                lengths = torch.tensor(seconds).float()
+                model = self.filter(
+                    pieces[None], seen[None], lengths, self.positions, n_rounds=_EM_ROUNDS, worth=worth
+                )[0]
         return model[: self.n_bands].double()
 
     def _typical_power(

@@ -118,18 +118,18 @@ class _Stretches:
         self.block = max(int(_BLOCK * signal.sfreq), 1)
         # At least half a block at the end, so that no median is of a few samples.
         self.n_blocks = max(int(round(signal.n_times / self.block)), 1)
-        self.broken = np.zeros((self.hidden.n_channels, 0), dtype=bool)
+        self.broken = self.non_finite = np.zeros((self.hidden.n_channels, 0), dtype=bool)
         self._medians = lru_cache(maxsize=64)(self._read_medians)
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return samples less their baselines, what is hidden of them, and the baseline of all channels together.
 
-        What is not finite is hidden; where nobody said that it would be, ``broken`` is set.
+        What is not finite is hidden, and set in ``non_finite``; where nobody said that it would be, in ``broken`` too.
         """
         x = self.signal.read(start, stop)
         hidden = self.hidden.mask(start, stop)
         broken = ~np.isfinite(x)
-        self.broken = broken & ~hidden
+        self.broken, self.non_finite = broken & ~hidden, broken
         hidden |= broken
         x[broken] = 0.0
         own, common = self.baseline(start, stop)
@@ -210,6 +210,7 @@ def restore_signal(
     predictor: ChannelPredictor,
     crossfade: float,
     progress: Callable[[int, int], None] = lambda samples, broken: None,
+    denoise: bool = False,
 ) -> Iterator[tuple[SeamFit, int, np.ndarray, np.ndarray]]:
     """Yield what replaces the targets, stretch by stretch.
 
@@ -223,6 +224,9 @@ def restore_signal(
         Seconds over which what was predicted leads over to what is visible.
     progress : callable
         Told how many samples were done, and how many values among the visible channels were not finite.
+    denoise : bool
+        Let the predictor keep what of the targets agrees with its prediction; gain, offset and seams are then the
+        targets' own.
 
     Yields
     ------
@@ -243,7 +247,7 @@ def restore_signal(
     stretches = _Stretches(signal)
     sfreq, n_times = signal.sfreq, signal.n_times
     context, overlap, core = int(_CONTEXT * sfreq), int(_OVERLAP * sfreq), max(int(_CORE * sfreq), 1)
-    fits = [_fit(stretches, predictor, *group) for group in signal.targets.groups()]
+    fits = [SeamFit(*group) if denoise else _fit(stretches, predictor, *group) for group in signal.targets.groups()]
     fade = int(round(crossfade * sfreq))
     for begin, end in _joined([(fit.start, fit.stop) for fit in fits], 2 * context):
         cuts = [*range(begin, end, core), end]
@@ -254,7 +258,8 @@ def restore_signal(
             low, high = max(start - context, 0), min(stop + max(context, overlap), n_times)
             x, hidden, common = stretches.load(low, high)
             broken = int(stretches.broken[:, start - low : stop - low].sum())
-            restored, deviation = _predict(stretches, predictor, low, x, hidden)
+            doubtful = signal.targets.mask(low, high) & ~stretches.non_finite if denoise else None
+            restored, deviation = _predict(stretches, predictor, low, x, hidden, doubtful)
             here = restored[:, start - low : stop - low]
             if tail is not None:
                 width = min(tail.shape[1], here.shape[1])
@@ -273,7 +278,12 @@ def restore_signal(
 
 
 def _predict(
-    stretches: _Stretches, predictor: ChannelPredictor, start: int, x: np.ndarray, hidden: np.ndarray
+    stretches: _Stretches,
+    predictor: ChannelPredictor,
+    start: int,
+    x: np.ndarray,
+    hidden: np.ndarray,
+    doubtful: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict what is hidden of a stretch; where nothing is asked for, too little may be visible."""
     few = (~hidden).sum(axis=0) < MIN_VISIBLE
@@ -286,7 +296,7 @@ def _predict(
             )
         x = np.where(few, 0.0, x)
         hidden = hidden & ~few
-    return predictor.predict(x, hidden)
+    return predictor.predict(x, hidden) if doubtful is None else predictor.predict(x, hidden, doubtful & hidden)
 
 
 def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: int, rows: list[int]) -> SeamFit:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mne_labram import ContractError, list_pretrained
+from mne_labram import ContractError, gram_restore, list_pretrained
 from mne_labram.models.gram import GramForRestoration
 from mne_labram.restoration.gram_predictor import GramPredictor
 from mne_labram.restoration.predictors import ChannelPredictor, SplinePredictor
@@ -95,6 +95,32 @@ def test_what_was_observed_is_used(model):
     assert errors[1] < 0.3 * errors[0]
 
 
+def test_of_a_doubtful_channel_what_agrees_is_kept(model):
+    """A clean channel that is called doubtful stays nearly as it is; a pop goes, and what is far from it stays."""
+    t = np.arange(4000) / 100.0
+    x = np.outer(np.linspace(0.5, 1.5, 19), 20 * np.sin(2 * np.pi * 6 * t)) + 3 * _signal(19, 4000) / 10
+    predictor = _predictor(model)
+    predictor.observe(x, np.zeros(x.shape, bool))
+    hidden = np.zeros((19, 1000), bool)
+    hidden[7] = True
+    clean = x[:, :1000]
+    reference = np.delete(clean, 7, axis=0).mean(axis=0)
+    told, _ = predictor.predict(clean, hidden)
+    kept, deviation = predictor.predict(clean, hidden, hidden)
+    assert np.square(kept - clean)[7].mean() < 0.5 * np.square(told - clean)[7].mean()
+    assert (deviation[7] > 0).all()
+    popped = clean.copy()
+    popped[7, 500:600] += 400 * np.exp(-np.arange(100) / 20)
+    repaired, _ = predictor.predict(popped, hidden, hidden)
+    assert np.square(repaired - clean)[7].sum() < 0.05 * np.square(popped - clean)[7].sum()
+    assert np.square(repaired - clean)[7, :300].mean() < 0.6 * np.square(told - clean)[7, :300].mean()
+    np.testing.assert_array_equal(repaired[~hidden], clean[~hidden])
+    assert np.square(clean[7] - reference).mean() > np.square(repaired - clean)[7].mean()
+    popped[7, 3] = np.nan
+    with pytest.raises(ContractError, match="A doubtful sample is not finite"):
+        predictor.predict(popped, hidden, hidden)
+
+
 def test_two_visible_channels_are_enough_and_one_is_not(model):
     x, hidden = _signal(4, 500), np.zeros((4, 500), bool)
     hidden[:2] = True
@@ -143,3 +169,31 @@ def test_better_than_splines_on_a_head_that_no_training_saw(shared_data):
         expected = np.square(deviation[target]).sum() / power
         assert 0.2 < expected / errors["gram"][-1] < 5
     assert np.mean(errors["gram"]) < 0.8 * np.mean(errors["spline"])
+
+
+def test_gram_restore_with_a_model(model, shared_data):
+    """On a recording with a pop: only what is named changes, and the pop goes; denoised it is nearer still."""
+    raw = mne.io.read_raw_edf(shared_data / "eegmat" / "Subject20_1.edf", preload=True, verbose="error")
+    raw.pick([name for name in raw.ch_names if "A2" not in name and "ECG" not in name]).crop(0, 60)
+    clean = raw.get_data()
+    start, stop = round(20 * raw.info["sfreq"]), round(23 * raw.info["sfreq"])
+    spoilt = raw.copy()
+    spoilt._data[3, start + 500 : start + 700] += 3e-4 * np.exp(-np.arange(200) / 60)
+    before = spoilt.get_data()
+    segments = [(20.0, 3.0, [raw.ch_names[3]])]
+    errors = {}
+    for denoise in (False, True):
+        out, report = gram_restore(
+            spoilt, "all", segments, method="gram", model=model, denoise=denoise, return_report=True
+        )
+        changed = out.get_data()
+        here = np.zeros(clean.shape, bool)
+        here[3, start:stop] = True
+        np.testing.assert_array_equal(changed[~here], before[~here])
+        errors[denoise] = np.square(changed - clean)[3, start:stop].sum()
+        assert np.nanmax(report.uncertainty) > 0
+    assert errors[False] < np.square(before - clean)[3, start:stop].sum()
+    assert errors[True] < errors[False]
+    np.testing.assert_array_equal(spoilt.get_data(), before)
+    with pytest.raises(ValueError, match="method='spline' predicts from other channels alone"):
+        gram_restore(spoilt, "all", segments, method="spline", denoise=True)

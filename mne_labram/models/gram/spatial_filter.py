@@ -231,7 +231,14 @@ class SpatialFilter(nn.Module):
         return _unit(loadings @ loadings.transpose(-1, -2) + torch.diag_embed(noise))
 
     def forward(
-        self, covariances: Tensor, visible: Tensor, seconds: Tensor, positions: Tensor, *, n_rounds: int = 2
+        self,
+        covariances: Tensor,
+        visible: Tensor,
+        seconds: Tensor,
+        positions: Tensor,
+        *,
+        n_rounds: int = 2,
+        worth: float = 1.0,
     ) -> Tensor:
         """Tell how channels go together in windows.
 
@@ -247,6 +254,8 @@ class SpatialFilter(nn.Module):
             Anode and cathode in metres, in the head frame; equal for referential channels.
         n_rounds : int
             Rounds of the EM algorithm.
+        worth : float
+            What the model counts for beside what was observed, as a multiple of what was learned for single windows.
 
         Returns
         -------
@@ -265,11 +274,11 @@ class SpatialFilter(nn.Module):
 
         seen = (visible * share[None, :, None]).sum(dim=1)
         model = self.adapted(expected(known), seen, positions)
-        worth = self.log_worth.exp()[None, :, None, None]
+        known_for = worth * self.log_worth.exp()[None, :, None, None]
         samples = (self.samples_per_second * seconds.sum())[None, :, None, None]
         out = model
         for _ in range(n_rounds):
-            out = (worth * model + samples * _unit(expected(out))) / (worth + samples)
+            out = (known_for * model + samples * _unit(expected(out))) / (known_for + samples)
         return out
 
     def training_loss(

@@ -44,8 +44,8 @@ SHIPPED = {
     "gram-tiny": "gram/with_doubt.safetensors",
     "eegfoundation-tiny": "amplitude/final.safetensors",
 }
-# Offsets and slopes that are tried, on every third of the subjects that models are trained on.
-OFFSETS, SLOPES, SUBJECTS = (-4.0, -3.0, -2.0, -1.0, 0.0), (0.75, 1.0, 1.5, 2.0, 3.0), range(0, 18, 3)
+# Offsets and slopes that are tried, on three of the subjects that models are trained on.
+OFFSETS, SLOPES, SUBJECTS = (-4.0, -3.0, -2.0, -1.0, 0.0), (0.75, 1.0, 1.5, 2.0, 3.0), (2, 8, 14)
 
 
 def ways(data: Any, model: Any, **models: Any) -> dict[str, Any]:

@@ -41,10 +41,12 @@ def rotary_angles(n_tokens: int, head_dim: int, *, device: torch.device | str | 
     """
     if head_dim % 2:
         raise ValueError(f"Rotary positions need heads of an even width, got {head_dim}.")
-    pairs = torch.arange(0, head_dim, 2, dtype=torch.float64, device=device)
-    positions = torch.arange(n_tokens, dtype=torch.float64, device=device)
+    # On the CPU: there are devices without float64.
+    pairs = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu")
+    positions = torch.arange(n_tokens, dtype=torch.float64, device="cpu")
     angles = positions.unsqueeze(1) * _BASE ** (-pairs / head_dim)
-    return angles.cos().float(), angles.sin().float()
+    device = torch.get_default_device() if device is None else device
+    return angles.cos().float().to(device), angles.sin().float().to(device)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from mne_labram._compat import repair_torchaudio
 from mne_labram.nn.rotary import POST_NORM_EPS, RotaryBlock, RotarySelfAttention, rotary_angles, rotate
@@ -81,6 +82,24 @@ def test_one_type_under_autocast() -> None:
     attention = RotarySelfAttention(16, 2)
     with torch.autocast("cpu", torch.bfloat16):
         assert attention(torch.randn(1, 5, 16), *rotary_angles(5, 8)).dtype == torch.bfloat16
+
+
+class _WithoutDoubles(TorchFunctionMode):
+    """A device without float64, as Apple's."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.is_meta:
+            assert out.dtype != torch.float64
+        return out
+
+
+def test_devices_without_float64() -> None:
+    with _WithoutDoubles():
+        for cosine, sine in (rotary_angles(5, 8, device="meta"), rotary_angles(5, 8)):
+            assert cosine.shape == sine.shape == (5, 4)
+    with torch.device("meta"):
+        assert rotary_angles(5, 8)[0].is_meta
 
 
 def test_bad_sizes() -> None:

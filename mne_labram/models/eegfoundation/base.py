@@ -132,6 +132,8 @@ class EEGFoundationMixin(LabramMixin):
                 "use bind_channels for another montage."
             )
         self._n_patches(x.shape[2])
+        # In every batch, on every device: NaN would become an amplitude, and nothing behind it would show.
+        self._input_was_checked = False
         self._look_at(x)
         return x.float()
 

@@ -46,7 +46,7 @@ def span_mask(
     span = min(span, max(1, n_tokens - 1))
     # A grid with a phase of its own for each sample: stretches cannot overlap, so that the share is what was asked for.
     phase = torch.randint(span, (n_samples, 1), generator=generator, device="cpu")
-    stretch = (torch.arange(n_tokens) + phase) // span
+    stretch = (torch.arange(n_tokens, device="cpu") + phase) // span
     n_stretches = int(stretch.max()) + 1 if n_samples else 1
     noise = torch.rand(n_samples, n_stretches, generator=generator, device="cpu").gather(1, stretch)
     n_hidden = min(max(1, round(n_tokens * ratio / span)), max(1, n_stretches - 1))

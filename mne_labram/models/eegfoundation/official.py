@@ -77,7 +77,11 @@ def build_masked(cls: type[_Model], state_dict: Mapping[str, Any], *, num_heads:
         logger.info("These weights have no head for masked modelling; it starts fresh.")
         renamed |= {key: value for key, value in model.state_dict().items() if key.startswith("final_layer.")}
     # What transformers does not have.
-    ours = {key: value for key, value in model.state_dict().items() if key.startswith(("spectral_", "encoder.fusion"))}
+    ours = {
+        key: value
+        for key, value in model.state_dict().items()
+        if key.startswith(("spectral_", "encoder.fusion.", "encoder.norm."))
+    }
     load_strict(model, {**ours, **renamed}, source=_LABEL)
     return model
 
@@ -161,6 +165,12 @@ def _renamed(state: Mapping[str, Tensor], num_layers: int, linear: bool) -> dict
         move("lm_head.weight", "final_layer.decoder.weight")
     for theirs, own in _HEAD.items():
         move(theirs, f"final_layer.{own}")
-    # The same bias under a second name.
-    left.pop("cls.predictions.decoder.bias", None)
+    # The same bias under a second name, of which a file may hold only one.
+    bias = left.pop("cls.predictions.decoder.bias", None)
+    if bias is not None:
+        out.setdefault("final_layer.decoder.bias", bias)
+    # transformers ties this matrix to the embedding, and leaves out of a file what is there already.
+    if "final_layer.dense.weight" in out and "final_layer.decoder.weight" not in out:
+        logger.info("The last matrix is not in these weights: it is that of the embedding, as transformers ties them.")
+        out["final_layer.decoder.weight"] = state["embeddings.word_embeddings.weight"].clone()
     return {**out, **left}

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mne_labram.models.inputs import SignalMixin
+
 __all__ = ["PublishedConfig", "PublishedDownstream"]
 
 # EEGFoundation, src/models/utils.py: heads, dropout and epsilon of MultiHeadAttention; downstream_EEGFoundation.py:
@@ -67,6 +69,8 @@ class PublishedConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
                 raise ValueError(f"{name} must be a whole number from 1, got {value!r}.")
+        if not isinstance(self.rms_norm, bool):
+            raise ValueError(f"rms_norm must be true or false, got {self.rms_norm!r}.")
         if self.seq_len < self.patch_size:
             raise ValueError(f"A window of {self.seq_len} samples holds no patch of {self.patch_size}.")
         if self.d_model % _N_HEADS:
@@ -106,7 +110,7 @@ class _Attention(nn.Module):
         return self.layer_norm(F.dropout(self.fc(out), drop_prob) + x)
 
 
-class PublishedDownstream(nn.Module):
+class PublishedDownstream(SignalMixin, nn.Module):
     """The published classifier, function and names of its tensors.
 
     Parameters
@@ -141,7 +145,8 @@ class PublishedDownstream(nn.Module):
         Parameters
         ----------
         input_ids : Tensor, shape (batch, num_channel, seq_len)
-            The signal, whatever the name says; any unit, since every channel is normalised.
+            The signal in microvolts, whatever the name says. Every channel is normalised, but 1e-5 is added to its
+            variance, beside which a signal in volts is nothing; a warning says so.
         embedding_data : Tensor, shape (batch, embedding_dim) or (batch, num_channel, embedding_dim)
             Embeddings of the windows, as :class:`mne_labram.EEGEmbedding` gives them (``pooling="mean"`` or
             ``"cls"``), or of their channels.
@@ -173,6 +178,7 @@ class PublishedDownstream(nn.Module):
         for name, value in {"input_ids": input_ids, "embedding_data": embedding_data}.items():
             if not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name} holds NaN or infinite values.")
+        self._look_at(input_ids)
         x = input_ids.float()
         if not config.rms_norm:
             x = x - x.mean(dim=2, keepdim=True)

@@ -208,7 +208,8 @@ class AmplitudeTokenizer(SignalMixin, EEGModuleMixin, nn.Module):
             )
         self._input_was_checked = False
         self._look_at(x)
-        return x if x.is_floating_point() and x.dtype != torch.float16 else x.float()
+        # Half formats cannot tell 1999 from 2000, which is no level.
+        return x if x.dtype == torch.float64 else x.float()
 
     def codes(self, x: Tensor) -> AmplitudeCodes:
         """Turn a signal into codes and ranges: all that :meth:`decode` needs.
@@ -301,6 +302,8 @@ class AmplitudeTokenizer(SignalMixin, EEGModuleMixin, nn.Module):
                 raise ValueError(f"{name} must have the shape {tuple(codes.shape[:2])}, got {tuple(value.shape)}.")
             if not value.is_meta and not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name} must be finite; it is in microvolts.")
+        if not scale.is_meta and bool((scale < 0).any()):
+            raise ValueError("scale is the width of a range in microvolts and must not be negative.")
         return self.quantizer.decode(codes, scale, offset)
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor | dict[str, Tensor | None]:

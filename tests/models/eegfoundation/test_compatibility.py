@@ -69,7 +69,7 @@ def test_the_call_of_the_page(config: Any, tmp_path: Path) -> None:
             assert out["logits"].shape == (2, 4)
             assert out["loss"] is None
             assert torch.equal(out["logits"], trained(signal, embedding)["logits"])
-            # Normalised per channel, so that the unit does not matter.
+            # Normalised per channel, so that a gain does not matter.
             torch.testing.assert_close(
                 model(1e3 * signal + 5, embedding)["logits"], out["logits"], rtol=1e-3, atol=1e-4
             )
@@ -142,6 +142,7 @@ def test_bad_files(config: Any, tmp_path: Path) -> None:
         ({"d_model": 20}, "multiple of 8"),
         ({"d_model": 24}, "must be d_model"),
         ({"seq_len": 50}, "holds no patch of 100"),
+        ({"rms_norm": "false"}, "rms_norm must be true or false, got 'false'"),
         ({"classification_dropout": 1.5}, "must lie in"),
         ({"classification_hidden_dim": -1}, "classification_hidden_dim must be a whole number"),
     ],
@@ -176,3 +177,5 @@ def test_bad_input(config: Any) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             model(input_ids=signal, embedding_data=vectors)
+    with pytest.warns(UserWarning, match="it looks like volts, but PublishedDownstream takes microvolts"):
+        model(input_ids=1e-5 * x, embedding_data=embedding)

@@ -255,6 +255,29 @@ def test_bad_arguments() -> None:
         model.reset_head(2)
 
 
+def test_every_batch_is_looked_at_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than on the CPU other models look at the first batch alone; here NaN would become an amplitude."""
+    model, looked = _model().eval(), []
+    monkeypatch.setattr(type(model), "_look_at", lambda self, x: looked.append(self._input_was_checked))
+    for _ in range(2):
+        model.embed(_x())
+        model._input_was_checked = True
+    assert looked == [False, False]
+
+
+def test_number_formats() -> None:
+    x = _x()
+    for dtype in (torch.float32, torch.float64):
+        model = _model(**PATCHES, fusion_layers=1, spectral_weight=1.0).to(dtype)
+        out = model.training_step(x.to(dtype), generator=_generator())
+        assert torch.isfinite(out["loss"])
+        assert model.embed(x.to(dtype)).dtype == dtype
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model.float().training_step(x, generator=_generator())
+        assert mixed["loss"].dtype == torch.float32
+        torch.testing.assert_close(mixed["loss"].double(), out["loss"].double(), rtol=0.02, atol=0.0)
+
+
 def test_sizes() -> None:
     for size, numbers in {"base": (768, 12, 12, 3072), "student": (512, 12, 8, 2048)}.items():
         found = resolve_size(size)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mne_labram._compat import repair_torchaudio
 from mne_labram.models.eegfoundation import EEGFoundationForMaskedModeling
@@ -88,6 +90,25 @@ def test_heads_without_the_table_of_positions(roformer: RoFormerForMaskedLM) -> 
     torch.testing.assert_close(model(_x()), _ours(roformer.state_dict())(_x()))
     # Heads of 64 in every published configuration.
     assert _ours(state).encoder.head_dim == 32
+
+
+def test_files_of_transformers_hold_tied_tensors_once(roformer: RoFormerForMaskedLM, tmp_path: Path) -> None:
+    roformer.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    assert "cls.predictions.decoder.weight" not in state
+    with torch.inference_mode():
+        expected = _ours(roformer.state_dict())(_x())
+        assert torch.equal(_ours(state)(_x()), expected)
+        # Whichever of the two names the bias has.
+        state["cls.predictions.decoder.bias"] = roformer.cls.predictions.bias
+        state.pop("cls.predictions.bias", None)
+        assert torch.equal(_ours(state)(_x()), expected)
+
+
+def test_ours_beside_theirs(roformer: RoFormerForMaskedLM) -> None:
+    model = _ours(roformer.state_dict(), fusion_layers=1, spectral_weight=1.0)
+    assert torch.isfinite(model.training_step(_x())["loss"])
+    assert torch.equal(model.encoder.blocks[1].mlp.fc2.bias, roformer.roformer.encoder.layer[1].output.dense.bias)
 
 
 def test_what_does_not_fit(roformer: RoFormerForMaskedLM) -> None:

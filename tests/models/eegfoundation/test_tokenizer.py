@@ -180,6 +180,8 @@ def test_bad_codes() -> None:
         tokenizer.decode(codes, scale=scale[:1], offset=offset)
     with pytest.raises(ValueError, match="offset must be finite"):
         tokenizer.decode(codes, scale=scale, offset=offset * torch.nan)
+    with pytest.raises(ValueError, match="scale is the width of a range .* must not be negative"):
+        tokenizer.decode(codes, scale=-scale, offset=offset)
     with pytest.raises(TypeError, match="whole numbers, got torch.float32"):
         tokenizer.decode(codes.float(), scale=scale, offset=offset)
     with pytest.raises(ValueError, match="Codes must have the shape"):
@@ -207,6 +209,18 @@ def test_a_model_of_braindecode(tmp_path: Path) -> None:
     features = tokenizer(_x(), return_features=True)
     assert torch.equal(features["features"], tokenizer.encode(_x()))
     assert torch.equal(features["reconstruction"], tokenizer(_x()))
+
+
+@every_amplitude
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_formats_stay_in_the_vocabulary(amplitude: str, dtype: torch.dtype) -> None:
+    """1999 is not among the numbers of bfloat16; 2000, its neighbour, is no level."""
+    tokenizer = AmplitudeTokenizer(amplitude=amplitude)
+    x = _x().to(dtype)
+    codes, scale, offset = tokenizer.codes(x)
+    assert int(codes.max()) < N_LEVELS
+    assert torch.equal(codes, tokenizer.encode(x.float()))
+    assert torch.equal(tokenizer.decode(codes, scale=scale, offset=offset), tokenizer(x.float()))
 
 
 def test_another_rate() -> None:

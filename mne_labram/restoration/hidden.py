@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -137,8 +138,10 @@ class Intervals:
         """Return what is marked of samples ``start..stop-1``, bool of shape (n_channels, stop - start)."""
         out = np.zeros((self.n_channels, stop - start), dtype=bool)
         for row, intervals in enumerate(self._rows):
-            for low, high in intervals:
-                if low < stop and high > start:
+            # They are sorted and apart: the first that may reach in is the one before the first that begins within.
+            first = max(bisect_left(intervals, (start, start)) - 1, 0)
+            for low, high in intervals[first : bisect_left(intervals, (stop, stop))]:
+                if high > start:
                     out[row, max(low - start, 0) : high - start] = True
         return out
 

@@ -124,7 +124,8 @@ def gram_restore(
     Channels are predicted in the reference of the mean of the visible ones, which is added back, after slow baselines
     (medians of 20 s) have been taken off. Where a channel is visible within 10 s of a segment, predictions are made
     there, too, and compared: gain and offset are estimated by least squares, and the last difference on either side
-    fades out over ``crossfade``.
+    fades out over ``crossfade``. Of more than 64 segments (or 15 for each minute, if that is more) only those of at
+    least half a second, the longest first, are compared in this way; the others are joined at their ends.
 
     Other bad channels, and what annotations call BAD of named channels, are not believed. NaN and infinite samples are
     not either, wherever they are, and the report says how many; they are restored where a segment covers them.
@@ -418,10 +419,11 @@ def _reset_bads(out: Any, signals: Sequence[Signal], channels: EegChannels) -> N
 
 def _annotate(out: mne.io.BaseRaw, targets: Intervals, channels: EegChannels) -> None:
     sfreq = float(out.info["sfreq"])
-    for start, stop, rows in targets.groups():
-        out.annotations.append(
-            out.first_time + start / sfreq,
-            (stop - start) / sfreq,
-            RESTORED,
-            ch_names=[tuple(channels.names[row] for row in rows)],
-        )
+    groups = targets.groups()
+    # All at once: MNE sorts after every call.
+    out.annotations.append(
+        [out.first_time + start / sfreq for start, _, _ in groups],
+        [(stop - start) / sfreq for start, stop, _ in groups],
+        [RESTORED] * len(groups),
+        ch_names=[tuple(channels.names[row] for row in rows) for _, _, rows in groups],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -22,6 +22,10 @@ _BLOCK, _CORE, _CONTEXT, _OVERLAP, _NEIGHBOURHOOD = 20.0, 60.0, 4.0, 1.0, 10.0
 _REACH, _SHARE = 3, 0.1
 # Patterns of hidden channels that a neighbourhood may have before it is made smaller, and seconds that it keeps.
 _MOST_PATTERNS, _LEAST_NEIGHBOURHOOD = 32, 1.0
+# Intervals of a recording, and of each second of it, that are compared with their neighbourhoods: each takes a
+# prediction of its own, and thousands would take hours. Where there are more, those of this many seconds at least
+# come first, and of shorter ones the ends say nearly everything.
+_MOST_COMPARED, _COMPARED_PER_SECOND, _WORTH_COMPARING = 64, 0.25, 0.5
 # Seconds of neighbourhood that the gain 1 counts as, its bounds, and seconds that an offset needs.
 _GAIN_PRIOR, _GAINS, _OFFSET_NEEDS = 4.0, (0.25, 4.0), 0.5
 
@@ -247,7 +251,24 @@ def restore_signal(
     stretches = _Stretches(signal)
     sfreq, n_times = signal.sfreq, signal.n_times
     context, overlap, core = int(_CONTEXT * sfreq), int(_OVERLAP * sfreq), max(int(_CORE * sfreq), 1)
-    fits = [SeamFit(*group) if denoise else _fit(stretches, predictor, *group) for group in signal.targets.groups()]
+    groups = signal.targets.groups()
+    fits = [SeamFit(*group) for group in groups]
+    joined: list[SeamFit] = []
+    ends = Intervals(signal.targets.n_channels, n_times)
+    if not denoise:
+        most = max(_MOST_COMPARED, int(_COMPARED_PER_SECOND * n_times / sfreq))
+        compared = set(range(len(groups)))
+        if len(groups) > most:
+            # The first of those that are equally long.
+            longest = sorted(compared, key=lambda number: groups[number][0] - groups[number][1])[:most]
+            compared = {n for n in longest if groups[n][1] - groups[n][0] >= _WORTH_COMPARING * sfreq}
+        fits = [
+            _fit(stretches, predictor, *group) if number in compared else _level(stretches, *group)
+            for number, group in enumerate(groups)
+        ]
+        joined = [fit for number, fit in enumerate(fits) if number not in compared]
+        for fit in joined:
+            ends.add(fit.start - 1, fit.stop + 1, fit.rows)
     fade = int(round(crossfade * sfreq))
     for begin, end in _joined([(fit.start, fit.stop) for fit in fits], 2 * context):
         cuts = [*range(begin, end, core), end]
@@ -259,7 +280,12 @@ def restore_signal(
             x, hidden, common = stretches.load(low, high)
             broken = int(stretches.broken[:, start - low : stop - low].sum())
             doubtful = signal.targets.mask(low, high) & ~stretches.non_finite if denoise else None
+            visible = ~hidden
+            if joined:
+                beside = ends.mask(low, high)
+                hidden |= beside & ((visible & ~beside).sum(axis=0) >= MIN_VISIBLE)
             restored, deviation = _predict(stretches, predictor, low, x, hidden, doubtful)
+            _join(joined, low, x, visible & hidden, restored, stretches.baseline(low, high)[0] - common)
             here = restored[:, start - low : stop - low]
             if tail is not None:
                 width = min(tail.shape[1], here.shape[1])
@@ -329,6 +355,29 @@ def _fit(stretches: _Stretches, predictor: ChannelPredictor, start: int, stop: i
     for row in range(len(rows)):
         _fit_row(fit, row, sides, sfreq)
     return fit
+
+
+def _level(stretches: _Stretches, start: int, stop: int, rows: list[int]) -> SeamFit:
+    """Take an interval to be as its slow baselines are; its ends are joined when it is predicted."""
+    fit = SeamFit(start, stop, rows)
+    own, common = stretches.baseline(start, stop)
+    fit.offset[:] = (own[rows] - common)[:, [0, -1]]
+    return fit
+
+
+def _join(
+    fits: Iterable[SeamFit], start: int, x: np.ndarray, known: np.ndarray, predicted: np.ndarray, level: np.ndarray
+) -> None:
+    """Compare the samples beside intervals, which were predicted with them, in a stretch that begins at ``start``."""
+    for fit in fits:
+        for side, edge in enumerate((fit.start - 1 - start, fit.stop - start)):
+            if not 0 <= edge < x.shape[1]:
+                continue
+            for index, row in enumerate(fit.rows):
+                if known[row, edge]:
+                    fit.seam[index, side] = (
+                        x[row, edge] - predicted[row, edge] + level[row, edge] - fit.offset[index, side]
+                    )
 
 
 def _many(stretches: _Stretches, start: int, stop: int) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mne_labram.restoration.hidden import eeg_channels
 from mne_labram.restoration.predictors import ChannelPredictor, SplinePredictor
 from mne_labram.restoration.restore import RESTORED, gram_restore
 from mne_labram.signal.contract import ContractError
@@ -280,6 +281,36 @@ def test_hundreds_of_segments(recording: mne.io.BaseRaw) -> None:
     assert changed.sum() == pytest.approx(100 * 10, abs=20)
     error = np.sum((out.get_data() - recording.get_data())[changed] ** 2) / np.sum(recording.get_data()[changed] ** 2)
     assert error < 0.3
+
+
+def test_thousands_of_segments_are_joined_without_a_prediction_for_each(recording: mne.io.BaseRaw) -> None:
+    class Counting(SplinePredictor):
+        calls = 0
+
+        def predict(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            self.calls += 1
+            return super().predict(x, hidden)
+
+    raw = recording.copy().crop(0, 60)
+    raw["EEG F3", :] = raw["EEG F3", :][0] + 3e-4  # an offset of its own, as electrodes have
+    channels = eeg_channels(raw.info)
+    few, many = (
+        [(1.0 + 0.4 * number, 0.1, ["EEG F3"] if number % 2 else ["EEG F3", "EEG O1"]) for number in range(count)]
+        for count in (30, 140)
+    )
+    pick, errors = raw.ch_names.index("EEG F3"), []
+    truth = raw.get_data()[pick]
+    for segments in (few, many):
+        predictor = Counting(channels.names, channels.positions, raw.info["sfreq"])
+        out, report = gram_restore(raw, segments=segments, method=predictor, return_report=True)
+        assert len(report.segments) == 1.5 * len(segments)
+        changed = _mask(raw, few)
+        errors.append(np.sqrt(np.mean((out.get_data()[pick] - truth)[changed] ** 2)))
+        # From one sample to the next it is no rougher where it is joined than EEG is.
+        steps = np.abs(np.diff(out.get_data()[pick]))[np.flatnonzero(np.diff(changed.astype(int)))]
+        assert np.median(steps) < 2 * np.median(np.abs(np.diff(truth)))
+    assert predictor.calls <= 2
+    assert errors[1] < 1.3 * errors[0]
 
 
 def test_epochs(recording: mne.io.BaseRaw) -> None:

@@ -64,7 +64,7 @@ def convert_official(
         also be made ``"classification"``, with a fresh head, to be fine-tuned; its embeddings differ a little from
         those of ``"masked"``, because the CLS token takes another row of the position table in the authors' two
         models. A pre-trained Gram (``"gram"``) can also be made ``"gram-classification"``, or ``"gram-tokenizer"``,
-        since it holds its tokenizer.
+        since it holds its tokenizer; that is no part of the model and is left out of its file.
     ch_names : sequence of str | None
         Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`, or none for a codec, which needs none. They
         can be changed when loading.
@@ -134,6 +134,8 @@ def convert_official(
         from mne_labram import models
 
         model = getattr(models, _CLASS_NAMES[kind]).from_official(state_dict, **arguments)
+        if kind == "gram" and model.tokenizer is not None:
+            logger.info("The tokenizer inside is left out; convert it by itself, with kind='gram-tokenizer'.")
     except ValueError as error:
         raise ValueError(f"{source.name!r} was not converted: {error}") from error
     provenance = {

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 import torch
@@ -165,3 +166,13 @@ def test_nothing_else_gets_in(write) -> None:
 def test_kinds() -> None:
     for kind in SHAPES:
         assert official_kind(_state(kind)) == kind
+
+
+def test_the_tokenizer_inside_is_left_out_aloud(write, tmp_path: Path) -> None:
+    path = write(_training_dict("gram"))
+    with mne.utils.catch_logging(verbose="info") as log:
+        convert_official(path, tmp_path / "a.safetensors", ch_names=NAMES, verbose="info")
+    assert "The tokenizer inside is left out; convert it by itself, with kind='gram-tokenizer'." in log.getvalue()
+    with mne.utils.catch_logging(verbose="info") as log:
+        convert_official(path, tmp_path / "b.safetensors", ch_names=NAMES, kind="gram-tokenizer", verbose="info")
+    assert "is left out" not in log.getvalue()

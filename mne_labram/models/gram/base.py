@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mne_labram.models.gram.channels import gram_rows, spatial_embedding
 from mne_labram.models.gram.transformer import GramTransformer
 from mne_labram.models.labram.base import SFREQ, LabramMixin
-from mne_labram.models.labram.channels import ChannelBinding
+from mne_labram.models.labram.channels import ChannelBinding, resolve_channels
 from mne_labram.models.labram.sizes import Size
 from mne_labram.nn.patch_embedding import PatchEmbedding
 from mne_labram.signal.contract import SignalContract
@@ -73,6 +73,14 @@ class GramMixin(LabramMixin):
         new = super().bind_channels(ch_names, positions=positions)
         new.max_patches = new._longest(len(new.ch_names))
         return new
+
+    def _positions(self) -> Any:
+        """Positions of channels whose names alone do not tell them: as given, or as the recording has them."""
+        remembered = self._braindecode_init_kwargs["ch_positions"]
+        if remembered is not None or self._chs_info is None or self.spatial == "names":
+            return remembered
+        binding = resolve_channels(self.ch_names, self._chs_info, spatial="coordinates", model=type(self).__name__)
+        return binding.positions
 
     def _build_encoder(
         self,

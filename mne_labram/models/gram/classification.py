@@ -247,6 +247,8 @@ class GramForClassification(GramMixin, EEGModuleMixin, nn.Module):
         ------
         TypeError
             If the model is no Gram with a CLS token, such as the tokenizer or another system's.
+        ValueError
+            If an option makes another encoder of it.
         """
         if not isinstance(model, GramMixin) or model.encoder.cls_token is None:
             raise TypeError(
@@ -255,5 +257,8 @@ class GramForClassification(GramMixin, EEGModuleMixin, nn.Module):
             )
         new = cls(n_outputs=n_outputs, **{**model._encoder_arguments(), **options})
         new.to(model.encoder.cls_token)
-        new.encoder.load_state_dict(model.encoder.state_dict())
+        try:
+            new.encoder.load_state_dict(model.encoder.state_dict())
+        except RuntimeError:
+            raise ValueError("These options make an encoder of another size; leave out those that shape it.") from None
         return new

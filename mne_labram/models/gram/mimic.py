@@ -30,13 +30,18 @@ class MimicTarget(nn.Module):
         Samples in a patch.
     sfreq : float
         Sampling rate in Hz.
+    input_scale : float
+        Microvolts per unit of the magnitudes; officially 100. The z-score adds 1e-5 to a variance in this unit, so that
+        patches that are all but flat count for little.
     """
 
-    def __init__(self, kind: str = "amplitude", patch_size: int = 200, *, sfreq: float = 200.0) -> None:
+    def __init__(
+        self, kind: str = "amplitude", patch_size: int = 200, *, sfreq: float = 200.0, input_scale: float = 100.0
+    ) -> None:
         super().__init__()
         if kind not in MIMICS:
             raise ValueError(f"mimic must be one of {', '.join(map(repr, MIMICS))}, got {kind!r}.")
-        self.kind = kind
+        self.kind, self.input_scale = kind, float(input_scale)
         self.spectrum = None
         if kind == "log_amplitude":
             band = (1.0, min(45.0, sfreq / 2))
@@ -76,7 +81,7 @@ class MimicTarget(nn.Module):
         if self.spectrum is not None:
             return self.spectrum(patches)["log_amplitude"]
         with without_autocast(patches.device):
-            return _z_score(torch.fft.fft(patches.float(), dim=-1).abs())
+            return _z_score(torch.fft.fft(patches.float() / self.input_scale, dim=-1).abs())
 
     def loss(self, predicted: Tensor, wanted: Tensor) -> Tensor:
         """Compare.

@@ -15,7 +15,7 @@ from mne_labram.models.gram.channels import spatial_embedding
 from mne_labram.models.gram.masks import check_mask, draw_equal_mask, rows_by_count
 from mne_labram.models.gram.mimic import MimicTarget
 from mne_labram.models.gram.official import official_restoration
-from mne_labram.models.gram.restoring import RestoringMixin
+from mne_labram.models.gram.restoring import RestoringMixin, check_tokenizer
 from mne_labram.models.gram.sizes import default_out_indices, resolve_gram_size
 from mne_labram.models.gram.spatial_filter import MIN_CHANNELS, SpatialFilter
 from mne_labram.models.gram.tokenizer import GramTokenizer
@@ -115,6 +115,8 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
     ------
     ValueError
         As :class:`GramTokenizer`, or if ``n_codes`` is not that of ``tokenizer``.
+    TypeError
+        If ``tokenizer`` is no GramTokenizer.
 
     References
     ----------
@@ -199,6 +201,8 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         if not 0.0 <= mimic_weight < 1.0:
             raise ValueError(f"mimic_weight must lie in [0, 1), got {mimic_weight}.")
         self.mask_ratio, self.masking, self.mimic_weight = mask_ratio, masking, float(mimic_weight)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer)
         if n_codes is None:
             n_codes = 8196 if tokenizer is None else tokenizer.n_codes
         numbers = resolve_gram_size(size, embed_dim=embed_dim, num_layers=num_layers, num_heads=num_heads)
@@ -218,7 +222,7 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
             **options,
         )
         width = numbers.encoder.embed_dim
-        self.mimic_target = MimicTarget(mimic, patch_size, sfreq=SFREQ)
+        self.mimic_target = MimicTarget(mimic, patch_size, sfreq=SFREQ, input_scale=input_scale)
         self.mimic_head = self._mimic_head(width)
         self.spatial_filter = None
         if spatial_filter is not None:
@@ -406,11 +410,11 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         """Compute what the spatial filter misses; zero where there are too few channels to hide any."""
         if x.shape[1] < MIN_CHANNELS:
             return 0.0 * torch.stack([each.sum() for each in self.spatial_filter.parameters()]).sum()
-        remembered = self._braindecode_init_kwargs["ch_positions"]
         binding = resolve_channels(
-            self.ch_names, spatial="coordinates", positions=remembered, model=type(self).__name__
+            self.ch_names, spatial="coordinates", positions=self._positions(), model=type(self).__name__
         )
-        positions = torch.as_tensor(binding.positions, dtype=torch.float32, device=x.device)
+        dtype = self.spatial_filter.log_noise.dtype
+        positions = torch.as_tensor(binding.positions, dtype=dtype, device=x.device)
         with without_autocast(x.device):
             return self.spatial_filter.training_loss(x, positions, SFREQ, n_patches, generator=generator)
 

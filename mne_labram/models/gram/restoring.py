@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from mne_labram.models.gram.masks import check_mask
 from mne_labram.models.gram.tokenizer import GramTokenizer
+from mne_labram.nn.modules import evaluating
 
-__all__ = ["RestoringMixin"]
+__all__ = ["RestoringMixin", "check_tokenizer"]
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse what cannot give Gram its labels.
+
+    Parameters
+    ----------
+    tokenizer : object
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        If it is no GramTokenizer, such as the name of one, or LaBraM's.
+    """
+    if not isinstance(tokenizer, GramTokenizer):
+        raise TypeError(
+            f"The tokenizer of a GramForRestoration is a GramTokenizer, got {type(tokenizer).__name__}; "
+            "read one with load_checkpoint first."
+        )
 
 
 class RestoringMixin:
@@ -34,7 +58,10 @@ class RestoringMixin:
         ------
         ValueError
             If its number of codes or the length of its patches is not the model's.
+        TypeError
+            If it is no GramTokenizer.
         """
+        check_tokenizer(tokenizer)
         for name in ("n_codes", "patch_size"):
             if getattr(tokenizer, name) != getattr(self, name):
                 raise ValueError(
@@ -49,9 +76,9 @@ class RestoringMixin:
         """Return the tokenizer for the channels of this model."""
         if not self._tokenizer:
             raise ValueError("Codes need a tokenizer: give it at construction, to training_step or to set_tokenizer.")
-        tokenizer = self._tokenizer[0]
-        if tokenizer.ch_names != self.ch_names:
-            tokenizer = tokenizer.bind_channels(self.ch_names, positions=self._braindecode_init_kwargs["ch_positions"])
+        tokenizer, positions = self._tokenizer[0], self._positions()
+        if tokenizer.ch_names != self.ch_names or not _same(positions, tokenizer._positions()):
+            tokenizer = tokenizer.bind_channels(self.ch_names, positions=positions)
         return tokenizer.to(device)
 
     @torch.no_grad()
@@ -68,14 +95,16 @@ class RestoringMixin:
         Returns
         -------
         codes : Tensor of int64, shape (batch, n_chans, n_patches)
-            For :meth:`GramTokenizer.decode`.
+            For :meth:`GramTokenizer.decode`. Dropout is off, in training mode too.
 
         Raises
         ------
         ValueError
             As :meth:`forward`.
         """
-        return self(x, mask=mask).argmax(dim=2).unflatten(1, (x.shape[1], -1))
+        with evaluating(self):
+            logits = self(x, mask=mask)
+        return logits.argmax(dim=2).unflatten(1, (x.shape[1], -1))
 
     @torch.no_grad()
     def restore(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -114,3 +143,10 @@ class RestoringMixin:
             gain = torch.where(n_visible > 0, own, whole.unsqueeze(1)).sqrt()
         decoded = tokenizer.decode(self.restore_codes(checked, hidden), gain=gain).unflatten(2, (-1, self.patch_size))
         return torch.where(hidden.unsqueeze(3), decoded.to(patches.dtype), patches).flatten(2)
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Tell whether the same positions, or none, were given twice."""
+    if one is None or two is None:
+        return one is two
+    return np.array_equal(np.asarray(one), np.asarray(two))

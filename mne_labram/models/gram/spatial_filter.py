@@ -313,6 +313,11 @@ class SpatialFilter(nn.Module):
         error : Tensor, shape ()
             Mean of squared errors by squared signal in what is hidden, see :meth:`covariance_loss`.
 
+        Raises
+        ------
+        ValueError
+            If there are fewer than four channels.
+
         Notes
         -----
         Most windows are mixed with another one of the batch, band by band: sums of independent signals, whose
@@ -323,7 +328,7 @@ class SpatialFilter(nn.Module):
         if n_chans < MIN_CHANNELS:
             raise ValueError(f"A spatial filter is trained on at least {MIN_CHANNELS} channels, got {n_chans}.")
         with torch.no_grad():
-            covariances = band_covariances(x.float(), sfreq, self.band_edges, n_pieces)
+            covariances = band_covariances(x.to(positions.dtype), sfreq, self.band_edges, n_pieces)
             power = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=(2, 3)).mean(dim=1)
             covariances = covariances / power.clamp_min(1e-12)[:, None, None, None, None]
         n_patterns = n_draws // 4 if n_pieces > 1 else 0
@@ -339,7 +344,7 @@ class SpatialFilter(nn.Module):
                 x.device
             )
             other = own[torch.randperm(len(own), generator=generator).to(x.device)].mean(dim=1, keepdim=True)
-            visible = _draw_visible(len(own), own.shape[1], n_chans, generator).to(x.device)
+            visible = _draw_visible(len(own), own.shape[1], n_chans, generator).to(positions)
             mixed = share * own + (1 - share) * other
             losses.append(self.covariance_loss(mixed, visible, positions, x.shape[2] / sfreq) * count / n_draws)
         return torch.stack(losses).sum()
@@ -361,7 +366,8 @@ class SpatialFilter(nn.Module):
         Returns
         -------
         error : Tensor, shape ()
-            As :meth:`loss`.
+            Mean over windows of the sum of squared errors by the sum of squared signal, over bands and hidden channels,
+            both in the reference of the mean of the visible ones.
         """
         n_pieces = visible.shape[1]
         each = covariances.new_full((n_pieces,), seconds / n_pieces)

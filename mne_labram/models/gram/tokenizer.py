@@ -196,7 +196,9 @@ class GramTokenizer(GramMixin, EEGModuleMixin, nn.Module):
         n_blocks = named.decoder_layers if decoder_layers is None else decoder_layers
         if n_blocks < 0:
             raise ValueError(f"decoder_layers must be at least 0, got {n_blocks}.")
-        width, code_dim = numbers.embed_dim, code_dim or named.code_dim
+        width, code_dim = numbers.embed_dim, named.code_dim if code_dim is None else code_dim
+        if code_dim < 1:
+            raise ValueError(f"code_dim must be at least 1, got {code_dim}.")
         self.target = PatchTarget(target, patch_size, sfreq=SFREQ, band=(target_band[0], target_band[1]))
         self._record(target_band=[float(edge) for edge in target_band])
         options = {
@@ -213,7 +215,7 @@ class GramTokenizer(GramMixin, EEGModuleMixin, nn.Module):
         self.encoder = self._build_encoder(binding, numbers, patch_embed=patch_embed, **options)
         self.to_latent = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, code_dim))
         self.quantizer = VectorQuantizer(
-            n_codes or named.n_codes,
+            named.n_codes if n_codes is None else n_codes,
             code_dim,
             decay=decay,
             commitment=commitment,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mne_labram.models.gram import GramForRestoration, GramTokenizer
 from mne_labram.models.gram.masks import draw_equal_mask, rows_by_count
+from mne_labram.models.labram import LabramTokenizer
 from mne_labram.weights import load_checkpoint, save_checkpoint
 
 NAMES = ["FP1", "CZ", "T7", "O2"]
@@ -119,6 +123,94 @@ def test_restore() -> None:
         _model(tokenizer=_tokenizer(target="log_amplitude")).restore(x, mask)
 
 
+@torch.no_grad()
+def test_restored_is_not_random() -> None:
+    """Dropout is off, in training mode too."""
+    model = _model(tokenizer=_tokenizer(), drop_prob=0.5, attn_drop_prob=0.5)
+    expected = model.restore(_x(), _mask())
+    model.train()
+    assert torch.equal(model.restore(_x(), _mask()), expected)
+    assert model.training
+    assert model.encoder.blocks[0].training
+
+
+_FILTER = {"rank": 4, "embed_dim": 8, "num_layers": 1, "num_heads": 2, "drop_prob": 0.0}
+
+
+def test_number_formats() -> None:
+    losses = {}
+    for dtype in (torch.float64, torch.float32):
+        model = _model(mimic="log_amplitude", spatial_filter=_FILTER).to(dtype)
+        generator = torch.Generator().manual_seed(0)
+        losses[dtype] = model.training_step(_x().to(dtype), _tokenizer(), mask=_mask(), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        generator = torch.Generator().manual_seed(0)
+        mixed = model.training_step(_x(), _tokenizer(), mask=_mask(), generator=generator)
+    for name in ("code_loss", "mimic_loss", "hidden_mimic_loss", "restoration_loss"):
+        exact = losses[torch.float64][name].double()
+        torch.testing.assert_close(losses[torch.float32][name].double(), exact, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(mixed[name].double(), exact, rtol=0.05, atol=0.01)
+
+
+def test_channels_that_only_the_recording_knows() -> None:
+    """Labels and spatial filter get the positions that the encoder got from ``chs_info``."""
+    places = np.array([[0.0, 0.09, 0.05], [0.07, 0.02, 0.07], [-0.07, 0.02, 0.07], [0.0, -0.07, 0.06]])
+
+    def info(where: np.ndarray) -> list[dict]:
+        return [
+            {"ch_name": f"E{i + 1}", "loc": np.r_[place, np.zeros(9)], "kind": 2, "coord_frame": 4}
+            for i, place in enumerate(where)
+        ]
+
+    tokenizer = _tokenizer(spatial="coordinates")
+    models = [
+        _model(ch_names=None, chs_info=info(where), spatial="coordinates", spatial_filter=_FILTER)
+        for where in (places, places[::-1])
+    ]
+    for model in models:
+        assert torch.isfinite(model.training_step(_x(), tokenizer, mask=_mask())["restoration_loss"])
+    first, second = (model._bound_tokenizer(torch.device("cpu")).encoder.spatial_embed.features for model in models)
+    assert torch.equal(first, models[0].encoder.spatial_embed.features)
+    # Of the same names at other places, the tokenizer gets the other places.
+    models[1].set_tokenizer(models[0]._bound_tokenizer(torch.device("cpu")))
+    again = models[1]._bound_tokenizer(torch.device("cpu"))
+    assert again.ch_names == models[0].ch_names
+    assert torch.equal(again.encoder.spatial_embed.features, second)
+    assert not torch.equal(first, second)
+
+
+def test_mimic_is_the_published_one_in_units_of_a_tenth_of_a_millivolt() -> None:
+    """What is all but flat is not blown up: officially 1e-5 is added to a variance of (0.1 mV)^2."""
+    patches = (
+        torch.randn(1, 1, 3, 200, generator=torch.Generator().manual_seed(0)) * torch.tensor([30, 1, 1e-3])[:, None]
+    )
+    magnitudes = torch.fft.fft(patches / 100, dim=-1).abs()
+    centred = magnitudes - magnitudes.mean(dim=-1, keepdim=True)
+    expected = centred / (magnitudes.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    wanted = _model().mimic_target(patches)
+    torch.testing.assert_close(wanted, expected)
+    assert float(wanted[0, 0, 2].std()) < 0.1
+    assert float(wanted[0, 0, 0].std()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_copy_is_a_model_of_its_own() -> None:
+    model = _model(tokenizer=_tokenizer(), spatial_filter=_FILTER)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(_x(), mask=_mask()), model(_x(), mask=_mask()))
+        assert torch.equal(twin.tokenizer.encode(_x()), model.tokenizer.encode(_x()))
+        with torch.no_grad():
+            twin.tokenizer.to_latent[0].weight.zero_()
+            twin.spatial_filter.log_noise.zero_()
+        assert bool(model.tokenizer.to_latent[0].weight.any())
+        assert bool(model.spatial_filter.log_noise.all())
+    # Bound to other channels it is the same model; a tokenizer that is set there stays there.
+    bound = model.bind_channels(["F3", "F4"])
+    bound.set_tokenizer(_tokenizer())
+    assert bound.tokenizer is not model.tokenizer
+    assert bound.spatial_filter is model.spatial_filter
+    assert (model.ch_names, model.contract) == (NAMES, _model().contract)
+
+
 def test_bad_input() -> None:
     model, x = _model(), _x()
     everything = torch.ones(3, 4, 3, dtype=torch.bool)
@@ -140,6 +232,10 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match=words) as error:
             call()
         assert "\n" not in str(error.value)
+    labram = LabramTokenizer(ch_names=NAMES, n_codes=8, embed_dim=16, num_layers=1, num_heads=2)
+    for call in (lambda: _model(tokenizer="gram-tiny"), lambda: model.training_step(x, labram)):
+        with pytest.raises(TypeError, match="The tokenizer of a GramForRestoration is a GramTokenizer, got "):
+            call()
     one = model.bind_channels(["CZ"])
     assert one.restore_codes(x[:, :1], torch.tensor([[[True, False, False]]]).expand(3, 1, 3)).shape == (3, 1, 3)
 

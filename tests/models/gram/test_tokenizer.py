@@ -118,6 +118,8 @@ def test_bad_input() -> None:
         (lambda: model.encode(_x()[..., :450]), "whole number of patches of 200 samples, got 450 samples; crop it"),
         (lambda: _model(target="waveform"), "target must be one of 'signal', 'signal\\+spectrum', 'log_amplitude'"),
         (lambda: _model(decoder_layers=-1), "decoder_layers must be at least 0"),
+        (lambda: _model(n_codes=0), "at least 2 codes of 1 number, got 0 of 4"),
+        (lambda: _model(code_dim=0), "code_dim must be at least 1, got 0"),
         (lambda: _model(size="large"), "size must be one of 'small', 'base', got 'large'"),
     ):
         with pytest.raises(ValueError, match=words) as error:

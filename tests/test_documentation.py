@@ -13,7 +13,19 @@ import pytest
 import torch
 
 import mne_labram
-from mne_labram import EEGEmbedding, LabramForClassification, SignalContract, conform, labram_annotate, labram_embed
+from mne_labram import (
+    AmplitudeTokenizer,
+    EEGEmbedding,
+    GramForRestoration,
+    GramTokenizer,
+    LabramForClassification,
+    SignalContract,
+    conform,
+    gram_restore,
+    labram_annotate,
+    labram_embed,
+    load_downstream_model,
+)
 from mne_labram.weights import convert_official
 
 PAGE = Path(__file__).resolve().parents[1] / "doc" / "bad_input.md"
@@ -33,6 +45,10 @@ def _model() -> LabramForClassification:
     torch.manual_seed(0)
     options = {"embed_dim": 40, "num_layers": 1, "num_heads": 2}
     return LabramForClassification(ch_names=["FP1", "FP2"], n_times=800, sfreq=200, n_outputs=2, **options)
+
+
+def _gram() -> GramForRestoration:
+    return GramForRestoration(ch_names=["Fp1", "Cz"], size="small", n_codes=8)
 
 
 def _flat() -> mne.io.BaseRaw:
@@ -94,6 +110,20 @@ CASES: list[Callable[[Path], Any]] = [
     lambda folder: conform(_written(folder / "empty.edf", b"")),
     lambda folder: conform(_written(folder / "text.edf", b"no recording " * 100)),
     lambda folder: convert_official(_evil(folder), folder / "out.safetensors"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz"), method="spline"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz"), "all", method="spline"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz"), "Pz", method="spline"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz", "E1"), "E1", method="spline"),
+    lambda folder: gram_restore(_raw("F3-C3", "C3-P3", "P3-O1"), "F3-C3", method="spline"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz"), "Cz", [(29.5, 2.0)], method="spline"),
+    lambda folder: gram_restore(_raw("Fp1", "Fp2", "Cz"), "Cz", method="ridge", calibrate=False),
+    lambda folder: _gram()(torch.ones(1, 2, 800), mask=torch.ones(1, 2, 4, dtype=torch.bool)),
+    lambda folder: GramTokenizer(ch_names=["Fp1", "E7"], size="small"),
+    lambda folder: GramTokenizer(ch_names=["Fp1", "Cz"], size="small", n_times=4000),
+    lambda folder: _gram().set_tokenizer(GramTokenizer(ch_names=["Fp1", "Cz"], size="small")),
+    lambda folder: AmplitudeTokenizer(amplitude="mulaw").decode(torch.full((1, 2, 8), 2001)),
+    lambda folder: AmplitudeTokenizer().decode(torch.zeros(1, 2, 8, dtype=torch.int64)),
+    lambda folder: load_downstream_model("model.pth"),
 ]
 
 

@@ -26,9 +26,7 @@ def _visible(n_chans: int, seed: int) -> torch.Tensor:
 def test_any_reference_gives_the_same(n_chans, seed, shift):
     covariance, visible = _covariance(n_chans, seed), _visible(n_chans, seed)
     weights, _ = conditional_weights(covariance, visible, ridge=1e-9)
-    assert weights[:, visible == 0].abs().max() == pytest.approx(
-        (visible_reference(visible)[:, visible == 0] * (visible == 0)[:, None] * 0).abs().max()
-    )
+    assert not weights[:, visible == 0].any()
     torch.testing.assert_close(weights.sum(dim=1), torch.zeros(n_chans, dtype=torch.float64), atol=1e-9, rtol=0)
     x = torch.randn(n_chans, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(weights @ (x + shift), weights @ x)

@@ -38,8 +38,10 @@ def load_downstream_model(
     Returns
     -------
     model : PublishedDownstream
-        In evaluation mode: ``model(input_ids=signal, embedding_data=embeddings)["logits"]``. The embeddings are
-        computed once and kept, by :class:`mne_labram.EEGEmbedding`.
+        In evaluation mode: ``model(input_ids=signal, embedding_data=embeddings)["logits"]``. The embeddings come from
+        :class:`mne_labram.EEGEmbedding`, as wide as ``embedding_dim`` of the configuration says (128 for
+        eegfoundation-tiny); ``joblib.Memory(folder).cache(EEGEmbedding("eegfoundation-tiny").fit_transform)`` computes
+        them once and keeps them on the disk.
 
     Raises
     ------

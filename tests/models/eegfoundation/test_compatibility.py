@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import joblib
+import mne
+import numpy as np
 import pytest
 import torch
 
@@ -179,3 +182,19 @@ def test_bad_input(config: Any) -> None:
             model(input_ids=signal, embedding_data=vectors)
     with pytest.warns(UserWarning, match="it looks like volts, but PublishedDownstream takes microvolts"):
         model(input_ids=1e-5 * x, embedding_data=embedding)
+
+
+def test_embeddings_are_computed_once(tmp_path: Path) -> None:
+    """What the docstring recommends for embedding_data: kept on the disk, and not computed again."""
+    rng = np.random.default_rng(0)
+    info = mne.create_info(["Fp1", "Fp2", "C3", "C4"], 200.0, "eeg")
+    epochs = mne.EpochsArray(1e-5 * rng.standard_normal((3, 4, 400)), info, verbose="error")
+    embedding = EEGEmbedding("eegfoundation-tiny", pooling="mean")
+    cached = joblib.Memory(tmp_path, verbose=0).cache(embedding.fit_transform)
+    first = cached(epochs)
+    assert first.shape == (3, 128)
+    assert cached.check_call_in_cache(epochs)
+    np.testing.assert_array_equal(cached(epochs), first)
+    other = epochs.copy()
+    other._data[0, 0, 0] += 1e-6
+    assert not cached.check_call_in_cache(other)

@@ -40,8 +40,8 @@ def load_downstream_model(
     model : PublishedDownstream
         In evaluation mode: ``model(input_ids=signal, embedding_data=embeddings)["logits"]``. The embeddings come from
         :class:`mne_labram.EEGEmbedding`, as wide as ``embedding_dim`` of the configuration says (128 for
-        eegfoundation-tiny); ``joblib.Memory(folder).cache(EEGEmbedding("eegfoundation-tiny").fit_transform)`` computes
-        them once and keeps them on the disk.
+        eegfoundation-tiny); ``make_pipeline(EEGEmbedding("eegfoundation-tiny"), "passthrough", memory=folder)`` of
+        scikit-learn computes them once and keeps them on the disk.
 
     Raises
     ------

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import joblib
 import mne
 import numpy as np
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
 
 from mne_labram import EEGEmbedding, EEGFoundationForMaskedModeling, load_downstream_model
 from mne_labram.models.eegfoundation.published import PublishedConfig, PublishedDownstream
@@ -184,17 +184,24 @@ def test_bad_input(config: Any) -> None:
         model(input_ids=1e-5 * x, embedding_data=embedding)
 
 
-def test_embeddings_are_computed_once(tmp_path: Path) -> None:
+def test_embeddings_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the docstring recommends for embedding_data: kept on the disk, and not computed again."""
     rng = np.random.default_rng(0)
     info = mne.create_info(["Fp1", "Fp2", "C3", "C4"], 200.0, "eeg")
     epochs = mne.EpochsArray(1e-5 * rng.standard_normal((3, 4, 400)), info, verbose="error")
-    embedding = EEGEmbedding("eegfoundation-tiny", pooling="mean")
-    cached = joblib.Memory(tmp_path, verbose=0).cache(embedding.fit_transform)
-    first = cached(epochs)
+    calls, fit_transform = [], EEGEmbedding.fit_transform
+
+    def counted(self: EEGEmbedding, X: Any, y: Any = None) -> Any:
+        calls.append(len(X))
+        return fit_transform(self, X, y)
+
+    monkeypatch.setattr(EEGEmbedding, "fit_transform", counted)
+    kept = make_pipeline(EEGEmbedding("eegfoundation-tiny"), "passthrough", memory=str(tmp_path))
+    first = kept.fit_transform(epochs)
     assert first.shape == (3, 128)
-    assert cached.check_call_in_cache(epochs)
-    np.testing.assert_array_equal(cached(epochs), first)
+    np.testing.assert_array_equal(kept.fit_transform(epochs), first)
+    assert calls == [3]
     other = epochs.copy()
     other._data[0, 0, 0] += 1e-6
-    assert not cached.check_call_in_cache(other)
+    kept.fit_transform(other)
+    assert calls == [3, 3]

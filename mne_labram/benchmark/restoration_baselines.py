@@ -6,12 +6,13 @@ into its own prediction by the reference. See :mod:`mne_labram.benchmark.restora
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
 
-import mne
 import numpy as np
+
+from mne_labram.restoration import bands
+from mne_labram.restoration.bands import constant_runs
+from mne_labram.restoration.predictors import spline_weights
 
 __all__ = [
     "BAND_EDGES",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 #: Edges of the bands in Hz within which one set of weights holds; the last one ends at half the sampling rate.
-BAND_EDGES: tuple[float, ...] = (0.0, 4.0, 8.0, 13.0, 20.0, 30.0, np.inf)
+BAND_EDGES: tuple[float, ...] = (*bands.BAND_EDGES, np.inf)
 # Length in seconds of the pieces of which covariances are taken.
 _SECONDS = 8.0
 
@@ -69,7 +70,8 @@ class _LinearPredictor:
             NaN where it was predicted, 0 elsewhere: no error is foretold.
         """
         restored = np.array(x, dtype=float)
-        for piece, gone in _pieces(hidden):
+        for start, stop in constant_runs(hidden):
+            piece, gone = slice(start, stop), hidden[:, start]
             if not gone.any() or gone.all():
                 continue
             visible = restored[~gone, piece]
@@ -98,7 +100,7 @@ class SplineBaseline(_LinearPredictor):
 
     def _weights(self, gone: np.ndarray) -> np.ndarray:
         """Return the weights that MNE's method gives visible channels."""
-        return _spline_weights(tuple(self.ch_names), self.positions.tobytes(), tuple(np.flatnonzero(gone)))[None]
+        return spline_weights(self.positions, gone)[None]
 
 
 class NearestPredictor(_LinearPredictor):
@@ -169,9 +171,9 @@ class CovariancePredictor(_LinearPredictor):
         """
         if not self.calibrated:
             return
-        for piece, gone in _pieces(hidden):
-            if not gone.any():
-                found = band_covariances(np.asarray(x, dtype=float)[:, piece], self.sfreq)
+        for start, stop in constant_runs(hidden):
+            if not hidden[:, start].any():
+                found = band_covariances(np.asarray(x, dtype=float)[:, start:stop], self.sfreq)
                 self._observed = found if self._observed is None else self._observed + found
 
     def _weights(self, gone: np.ndarray) -> np.ndarray:
@@ -269,29 +271,6 @@ def ridge_weights(covariances: np.ndarray, gone: np.ndarray, regularization: flo
     )
 
 
-def _pieces(hidden: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield stretches throughout which the same channels are hidden, and which."""
-    changes = np.flatnonzero((hidden[:, 1:] != hidden[:, :-1]).any(axis=0)) + 1
-    edges = [0, *changes.tolist(), hidden.shape[1]]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        yield slice(start, stop), hidden[:, start]
-
-
 def _bins(edges: Sequence[float], n_times: int, sfreq: float) -> list[np.ndarray]:
     frequencies = np.fft.rfftfreq(n_times, 1.0 / sfreq)
     return [(frequencies >= low) & (frequencies < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
-
-
-@lru_cache(maxsize=20_000)
-def _spline_weights(names: tuple[str, ...], positions: bytes, gone: tuple[int, ...]) -> np.ndarray:
-    """Ask MNE what it would make of a unit in each visible channel: the method is linear."""
-    points: Any = np.frombuffer(positions).reshape(-1, 3)
-    info = mne.create_info(list(names), 100.0, "eeg", verbose="error")
-    visible = np.setdiff1d(np.arange(len(names)), gone)
-    units = np.zeros((len(names), len(visible)))
-    units[visible, np.arange(len(visible))] = 1.0
-    raw = mne.io.RawArray(units, info, verbose="error")
-    montage = mne.channels.make_dig_montage(dict(zip(names, points, strict=True)), coord_frame="head")
-    raw.set_montage(montage, verbose="error")
-    raw.info["bads"] = [names[i] for i in gone]
-    return raw.interpolate_bads(verbose="error").get_data(verbose="error")[list(gone)]

@@ -11,7 +11,8 @@ from scipy.ndimage import uniform_filter1d
 
 from mne_labram.decoding.inference import resolve_model
 from mne_labram.nn.conditional import conditional_weights, visible_reference
-from mne_labram.restoration.bands import BandCovariances, constant_runs, split_bands
+from mne_labram.restoration.bands import BAND_EDGES, BandCovariances, constant_runs, split_bands
+from mne_labram.restoration.predictors import check_two_visible, checked_signal
 from mne_labram.signal.contract import ContractError
 
 __all__ = ["GramPredictor"]
@@ -73,6 +74,11 @@ class GramPredictor:
                 f"{type(found).__name__} has no spatial filter, so it cannot restore; take gram-tiny, or train a "
                 "GramForRestoration with spatial_filter={}."
             )
+        if tuple(spatial_filter.band_edges) != BAND_EDGES:
+            raise ContractError(
+                f"The spatial filter of the model has bands from {spatial_filter.band_edges} Hz, and recordings are "
+                f"restored in bands from {list(BAND_EDGES)} Hz; train it with these."
+            )
         self.filter = spatial_filter.eval()
         self.positions = torch.from_numpy(positions).float()
         self._observed = BandCovariances(len(self.ch_names), self.sfreq)
@@ -93,7 +99,7 @@ class GramPredictor:
         ContractError
             If the shapes do not fit, or a visible sample is not finite.
         """
-        self._observed.add(*self._checked(x, hidden))
+        self._observed.add(*checked_signal(x, hidden, len(self.ch_names)))
 
     def predict(
         self, x: np.ndarray, hidden: np.ndarray, doubtful: np.ndarray | None = None
@@ -128,15 +134,10 @@ class GramPredictor:
             shown = np.where(doubtful, x, 0.0)
             if not np.isfinite(shown).all():
                 raise ContractError("A doubtful sample is not finite; leave such samples out of what is doubtful.")
-        x, hidden = self._checked(x, hidden)
+        x, hidden = checked_signal(x, hidden, len(self.ch_names))
         deviation = np.zeros_like(x)
         runs = constant_runs(hidden) if hidden.size else []
-        for start, _ in runs:
-            if (~hidden[:, start]).sum() < 2:
-                raise ContractError(
-                    f"{(~hidden[:, start]).sum()} of {len(x)} channels are visible at sample {start}, and at least two "
-                    "are needed to predict the others from."
-                )
+        check_two_visible(hidden, runs)
         if not hidden.any():
             return x, deviation
         # Without a window's own covariances first: they need a signal without holes.
@@ -197,7 +198,7 @@ class GramPredictor:
         signals = x[None] if bands is None else bands
         if bands is None:
             model = (model * self._typical_power(covariances, visible, seconds)).sum(dim=0, keepdim=True)
-        patterns: dict[bytes, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        patterns: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
         for start, stop in runs:
             off = hidden[:, start]
             if not off.any():
@@ -209,8 +210,8 @@ class GramPredictor:
                 reference = visible_reference(seen)
                 power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
                 ratio = unknown.diagonal(dim1=-2, dim2=-1) / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
-                patterns[key] = weights.numpy(), ratio.numpy(), power.numpy()
-            weights, ratio, _ = patterns[key]
+                patterns[key] = weights.numpy(), ratio.numpy()
+            weights, ratio = patterns[key]
             for index, signal in enumerate(signals[:, :, start:stop]):
                 # Bands above those of the model, at high rates, are its last one's.
                 own = min(index, len(weights) - 1)
@@ -240,9 +241,7 @@ class GramPredictor:
         """Keep of one band of doubtful channels what may be signal; return it with the variance of its error."""
         tiny = np.finfo(float).tiny
         excess = self._power(difference, _DOUBTED_OVER) / np.maximum(variance, tiny)
-        asked = torch.ones(self.filter.n_bands, *excess.shape)
-        asked[band] = torch.from_numpy(excess)
-        share = np.where(doubtful, self.filter.kept(asked)[band].double().numpy(), 0.0)
+        share = np.where(doubtful, self.filter.kept(torch.from_numpy(excess), band).numpy(), 0.0)
         left = np.square(1 - share) + np.square(share) * np.maximum(excess - 1, 0.0)
         return predicted + share * difference, left * variance
 
@@ -298,19 +297,6 @@ class GramPredictor:
             # EEG falls off with frequency.
             power = 1.0 / (1.0 + np.arange(self.n_bands))
         return torch.from_numpy(power / max(power.sum(), 1e-30))[:, None, None]
-
-    def _checked(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return copies that may be written to, zeros where hidden."""
-        x, hidden = np.array(x, dtype=float), np.array(hidden, dtype=bool)
-        if x.ndim != 2 or len(x) != len(self.ch_names) or hidden.shape != x.shape:
-            raise ContractError(
-                f"Signal and mask must both have the shape (n_channels, n_times) with {len(self.ch_names)} channels, "
-                f"got {x.shape} and {hidden.shape}."
-            )
-        x[hidden] = 0.0
-        if not np.isfinite(x).all():
-            raise ContractError("A visible sample is not finite; mark such samples as hidden.")
-        return x, hidden
 
 
 def _windows(n_times: int, sfreq: float) -> list[tuple[int, int, np.ndarray]]:

@@ -13,7 +13,14 @@ from scipy.ndimage import uniform_filter1d
 from mne_labram.restoration.bands import BandCovariances, band_edges, constant_runs, split_bands
 from mne_labram.signal.contract import ContractError
 
-__all__ = ["ChannelPredictor", "RidgePredictor", "SplinePredictor", "spline_weights"]
+__all__ = [
+    "ChannelPredictor",
+    "RidgePredictor",
+    "SplinePredictor",
+    "check_two_visible",
+    "checked_signal",
+    "spline_weights",
+]
 
 # Seconds: windows of bands need at least one, the error is rated over one, and covariances of that many will do.
 _SHORTEST, _RATED_OVER, _ENOUGH = 1.0, 1.0, 20.0
@@ -100,7 +107,7 @@ class _LinearPredictor:
         ContractError
             If the shapes do not fit, or a visible sample is not finite.
         """
-        self._observed.add(*self._checked(x, hidden))
+        self._observed.add(*checked_signal(x, hidden, len(self.ch_names)))
         self._cache.clear()
 
     def predict(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,14 +132,9 @@ class _LinearPredictor:
         ContractError
             If the shapes do not fit, a visible sample is not finite, or fewer than two channels are visible.
         """
-        x, hidden = self._checked(x, hidden)
+        x, hidden = checked_signal(x, hidden, len(self.ch_names))
         runs = [run for run in constant_runs(hidden) if hidden[:, run[0]].any()] if hidden.size else []
-        for start, _ in runs:
-            if (~hidden[:, start]).sum() < 2:
-                raise ContractError(
-                    f"{(~hidden[:, start]).sum()} of {len(x)} channels are visible at sample {start}, and at least two "
-                    "are needed to predict the others from."
-                )
+        check_two_visible(hidden, runs)
         for start, stop in runs:
             off = hidden[:, start]
             x[off, start:stop] = self._weights(off)[0][0] @ x[~off, start:stop]
@@ -200,19 +202,6 @@ class _LinearPredictor:
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = np.where(power[..., None] > 0, local[:, None] / power[..., None], 1.0)
         return np.sqrt((errors[..., None] * np.clip(scale, *_SCALES)).sum(axis=0))
-
-    def _checked(self, x: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return copies that may be written to, zeros where hidden."""
-        x, hidden = np.array(x, dtype=float), np.array(hidden, dtype=bool)
-        if x.ndim != 2 or len(x) != len(self.ch_names) or hidden.shape != x.shape:
-            raise ContractError(
-                f"Signal and mask must both have the shape (n_channels, n_times) with {len(self.ch_names)} channels, "
-                f"got {x.shape} and {hidden.shape}."
-            )
-        x[hidden] = 0.0
-        if not np.isfinite(x).all():
-            raise ContractError("A visible sample is not finite; mark such samples as hidden.")
-        return x, hidden
 
 
 class SplinePredictor(_LinearPredictor):
@@ -347,6 +336,64 @@ class RidgePredictor(_LinearPredictor):
             return np.full(n - 1, 1.0 / (n - 1))
         weights = np.linalg.solve(inner + self.ridge * level * np.eye(n - 1), covariance[others, place])
         return _referenced(weights[None])[0]
+
+
+def checked_signal(x: np.ndarray, hidden: np.ndarray, n_channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Look at what a predictor is given.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_channels, n_times)
+        Microvolts; anything where hidden.
+    hidden : ndarray of bool, shape (n_channels, n_times)
+        Samples that must not be believed.
+    n_channels : int
+        Channels that the predictor was made for.
+
+    Returns
+    -------
+    x, hidden : ndarray, shape (n_channels, n_times)
+        Copies that may be written to; ``x`` is zero where hidden.
+
+    Raises
+    ------
+    ContractError
+        If the shapes do not fit, or a visible sample is not finite.
+    """
+    x, hidden = np.array(x, dtype=float), np.array(hidden, dtype=bool)
+    if x.ndim != 2 or len(x) != n_channels or hidden.shape != x.shape:
+        raise ContractError(
+            f"Signal and mask must both have the shape (n_channels, n_times) with {n_channels} channels, got {x.shape} "
+            f"and {hidden.shape}."
+        )
+    x[hidden] = 0.0
+    if not np.isfinite(x).all():
+        raise ContractError("A visible sample is not finite; mark such samples as hidden.")
+    return x, hidden
+
+
+def check_two_visible(hidden: np.ndarray, runs: Sequence[tuple[int, int]]) -> None:
+    """Refuse runs in which nothing is left to predict from.
+
+    Parameters
+    ----------
+    hidden : ndarray of bool, shape (n_channels, n_times)
+        What is to be predicted.
+    runs : sequence of (int, int)
+        Where the same channels are hidden.
+
+    Raises
+    ------
+    ContractError
+        If fewer than two channels are visible in one.
+    """
+    for start, _ in runs:
+        visible = int((~hidden[:, start]).sum())
+        if visible < 2:
+            raise ContractError(
+                f"{visible} of {len(hidden)} channels are visible at sample {start}, and at least two are needed to "
+                "predict the others from."
+            )
 
 
 def spline_weights(positions: np.ndarray, hidden: np.ndarray) -> np.ndarray:

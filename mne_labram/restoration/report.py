@@ -88,8 +88,8 @@ class RestorationReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.seconds:.6g} s of {', '.join(self.ch_names)} restored by {self.method} from {len(self.used)} "
-            f"channels, calibrated on {self.calibrated:.4g} s of the recording"
+            f"{', '.join(self.ch_names)}: restored by {self.method} from what is good of {len(self.used)} channels, "
+            f"calibrated on {self.calibrated:.4g} s of the recording"
         ]
         for name in self.ch_names:
             each = [segment for segment in self.segments if segment.ch_name == name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import mne
@@ -28,6 +29,8 @@ RESTORED = "restored"
 # Seconds of a recording that are enough to know it by; a day-long one need not be read for one electrode pop.
 _CALIBRATION = 600.0
 _MICROVOLTS = 1e6
+# Volts; an expected error above that is one of the unit.
+_LARGEST_ERROR = 1e-3
 
 
 def _gram(ch_names: Sequence[str], positions: np.ndarray, sfreq: float, model: Any) -> ChannelPredictor:
@@ -130,8 +133,8 @@ def gram_restore(
     Other bad channels, and what annotations call BAD of named channels, are not believed. NaN and infinite samples are
     not either, wherever they are, and the report says how many; they are restored where a segment covers them.
     """
-    if not (np.isfinite(crossfade) and crossfade >= 0):
-        raise ValueError(f"crossfade must be a number of seconds, 0 or more, got {crossfade}.")
+    if not (isinstance(crossfade, Real) and np.isfinite(crossfade) and crossfade >= 0):
+        raise ValueError(f"crossfade must be a number of seconds, 0 or more, got {crossfade!r}.")
     if isinstance(method, str) and method not in METHODS:
         raise ValueError(f"There is no method {method!r}; use one of {', '.join(map(repr, METHODS))}.")
     if method == "ridge" and not calibrate:
@@ -177,6 +180,12 @@ def gram_restore(
         for pick, start, samples, epoch in list(work.run(signals, predictor, crossfade, denoise)):
             data[epoch, pick, start : start + len(samples)] = samples
     report = work.report(_name_of(method), signals, calibrated, notes)
+    known = report.uncertainty[np.isfinite(report.uncertainty)]
+    if known.size and np.median(known) > _LARGEST_ERROR:
+        report.notes.append(
+            f"The expected error is {1e3 * np.median(known):.3g} mV, which no EEG has: the unit of the recording is "
+            "probably wrong, as mne_labram.check says."
+        )
     if reset_bads:
         _reset_bads(out, signals, channels)
     if annotate and isinstance(out, mne.io.BaseRaw):

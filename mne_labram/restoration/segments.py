@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import mne
@@ -108,6 +109,9 @@ def epochs_targets(
         for each in targets:
             each.add(0, n_times, _required(rows, picks, len(channels.names)))
         return targets, notes
+    if isinstance(segments, np.ndarray) and segments.shape == (len(epochs), len(epochs.ch_names)):
+        if segments.dtype != bool:
+            raise TypeError(f"A mask of bad channels must be of bool, got {segments.dtype}; use mask.astype(bool).")
     if isinstance(segments, np.ndarray) and segments.dtype == bool:
         if segments.shape != (len(epochs), len(epochs.ch_names)):
             raise ContractError(
@@ -190,7 +194,11 @@ def _picked(info: mne.Info, channels: EegChannels, picks: Any) -> tuple[list[int
                 "electrodes; set a montage, or name the channels to restore with picks."
             )
         return _rows_of(channels, info["bads"]), False
+    if not isinstance(picks, (str, Sequence, np.ndarray)) or not all(isinstance(each, str) for each in picks):
+        raise TypeError(f"picks must be 'bads', 'all' or names of channels, got {picks!r}.")
     names = [picks] if isinstance(picks, str) else list(picks)
+    if names == ["eeg"] and "eeg" not in info["ch_names"]:
+        raise ContractError("There is no channel 'eeg'; picks='all' means every EEG channel, for segments of them.")
     _refuse_unknown(info, channels, names)
     if not names:
         raise ContractError("picks names no channel; name those to restore, or pass picks='bads'.")
@@ -325,6 +333,8 @@ def _tuples(segments: Any, n_numbers: int) -> list[Any]:
     for each in segments:
         if not isinstance(each, (tuple, list)) or len(each) not in (n_numbers, n_numbers + 1):
             raise TypeError(f"Each segment must be a tuple {form}, with or without a list of channels, got {each!r}.")
+        if not all(isinstance(number, Real) for number in each[:n_numbers]):
+            raise TypeError(f"Each segment must be a tuple {form} of numbers, got {each!r}.")
         numbers = [float(number) for number in each[:n_numbers]]
         if not np.isfinite(numbers).all() or numbers[-1] <= 0:
             raise ContractError(f"A segment needs finite numbers and a duration above 0, got {each!r}.")
@@ -371,4 +381,6 @@ def _nothing(segments: Any, notes: list[str]) -> str:
         return f"There is nothing to restore: {notes[0][0].lower()}{notes[0][1:]}"
     if isinstance(segments, str):
         return "There is no annotation that begins with BAD; annotate what is to be restored, or pass segments."
+    if isinstance(segments, np.ndarray) and segments.dtype == bool:
+        return "There is nothing to restore: the mask marks no channel of any epoch that picks allows."
     return "There is nothing to restore: segments is empty."

@@ -43,7 +43,8 @@ def recording(write_edf) -> Path:
 
 def test_an_edf_file_stays_one_and_keeps_its_integers(recording, tmp_path):
     text = _run(recording, tmp_path / "out.edf", "--picks", LABELS[4], "--segments", "5+2", "--method", "ridge")
-    assert "2 s of EEG C3-REF restored by ridge" in text
+    assert "EEG C3-REF: restored by ridge" in text
+    assert "EEG C3-REF: 1 x, 2 s" in text
     before = mne.io.read_raw(recording, verbose="error")
     after = mne.io.read_raw(tmp_path / "out.edf", verbose="error")
     changed = before.get_data() != after.get_data()

@@ -139,6 +139,10 @@ def test_what_is_refused(model):
     plain = GramForRestoration(ch_names=NAMES, size="small", n_codes=16, spatial="coordinates")
     with pytest.raises(ContractError, match="GramForRestoration has no spatial filter"):
         _predictor(plain)
+    bands = {**SMALL, "band_edges": [0.0, 10.0]}
+    other = GramForRestoration(ch_names=NAMES, size="small", n_codes=16, spatial="coordinates", spatial_filter=bands)
+    with pytest.raises(ContractError, match="has bands from .0.0, 10.0. Hz"):
+        _predictor(other)
     with pytest.raises(ContractError, match="must both have the shape"):
         _predictor(model).predict(_signal(18), np.zeros((18, 1000), bool))
     x = _signal()

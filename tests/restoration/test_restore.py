@@ -452,3 +452,42 @@ def test_what_is_no_recording() -> None:
         gram_restore(epochs, "O1", mne.Annotations(1.0, 1.0, "BAD"), method="spline")
     with pytest.raises(ContractError, match="of epoch 0"):
         gram_restore(epochs, EIGHT, method="spline")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"picks": None}, TypeError, "picks must be 'bads', 'all' or names of channels, got None"),
+        ({"picks": 3}, TypeError, "picks must be 'bads', 'all' or names of channels, got 3"),
+        ({"picks": "eeg"}, ContractError, "picks='all' means every EEG channel"),
+        ({"picks": ["C3"], "crossfade": "a"}, ValueError, "crossfade must be a number of seconds, 0 or more, got 'a'"),
+        ({"picks": ["C3"], "segments": [("a", "b")]}, TypeError, "a tuple .onset, duration. of numbers"),
+    ],
+)
+def test_arguments_of_a_wrong_kind(options: dict, error: type, words: str) -> None:
+    info = mne.create_info(list(EIGHT), 100.0, "eeg")
+    raw = mne.io.RawArray(1e-5 * np.random.default_rng(0).standard_normal((8, 1000)), info, verbose="error")
+    with pytest.raises(error, match=words) as found:
+        gram_restore(raw, method="ridge", **options)
+    assert "\n" not in str(found.value)
+
+
+def test_masks_of_epochs_and_a_wrong_unit() -> None:
+    info = mne.create_info(list(EIGHT), 100.0, "eeg")
+    x = np.random.default_rng(0).standard_normal((3, 8, 400))
+    epochs = mne.EpochsArray(1e-5 * x, info, verbose="error")
+    with pytest.raises(ContractError, match="the mask marks no channel of any epoch"):
+        gram_restore(epochs, "all", np.zeros((3, 8), bool), method="ridge")
+    with pytest.raises(TypeError, match="must be of bool, got int64"):
+        gram_restore(epochs, "all", np.zeros((3, 8), int), method="ridge")
+    raw = mne.io.RawArray(10.0 * np.concatenate(list(x), axis=1), info, verbose="error")
+    _, report = gram_restore(raw, "all", [(5.0, 2.0, ["C3"])], method="ridge", return_report=True)
+    assert any("the unit of the recording is probably wrong" in note for note in report.notes)
+    _, fine = gram_restore(
+        mne.io.RawArray(1e-5 * np.concatenate(list(x), axis=1), info, verbose="error"),
+        "all",
+        [(5.0, 2.0, ["C3"])],
+        method="ridge",
+        return_report=True,
+    )
+    assert not any("unit" in note for note in fine.notes)

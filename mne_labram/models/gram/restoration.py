@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -226,6 +227,12 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         self.mimic_head = self._mimic_head(width)
         self.spatial_filter = None
         if spatial_filter is not None:
+            known = set(inspect.signature(SpatialFilter.__init__).parameters) - {"self"}
+            if not isinstance(spatial_filter, dict) or not set(spatial_filter) <= known:
+                raise ValueError(
+                    f"spatial_filter must be a dict of arguments among {', '.join(sorted(known))}, got "
+                    f"{spatial_filter!r}."
+                )
             self.spatial_filter = SpatialFilter(**spatial_filter)
             # It shares nothing with the rest, and its gradient is clipped by itself.
             self.learning_rate_scales = {"spatial_filter.": 2.0}

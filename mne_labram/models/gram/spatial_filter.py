@@ -169,18 +169,21 @@ class SpatialFilter(nn.Module):
         loadings = self._at(positions, self.sites, _SHARP) @ self.site_loadings
         return loadings, self.log_noise[:, None].expand(-1, len(positions))
 
-    def kept(self, excess: Tensor) -> Tensor:
+    def kept(self, excess: Tensor, band: int) -> Tensor:
         """Say how much is kept of what a doubtful channel shows beside what is predicted.
 
         Parameters
         ----------
-        excess : Tensor, shape (n_bands, ...)
+        excess : Tensor, any shape
             Power of the difference, as a multiple of the error that is expected of the prediction: about 1 if the
             channel is good, more if it holds an artefact.
 
+        band : int
+            Which band.
+
         Returns
         -------
-        share : Tensor, shape (n_bands, ...)
+        share : Tensor, same shape
             Between 0 and 1, ``1 / (1 + exp(offset) * excess ** slope)``.
 
         Notes
@@ -189,7 +192,7 @@ class SpatialFilter(nn.Module):
         Wiener filter keeps ``min(1, 1 / excess)``. Offset and slope of each band are fitted to artefacts simulated onto
         clean recordings (``doc/weights/make_gram.py``), since power over a quarter of a second is a rough measure.
         """
-        offset, slope = (self.doubt[:, i].reshape(-1, *[1] * (excess.ndim - 1)) for i in (0, 1))
+        offset, slope = self.doubt[band]
         return torch.sigmoid(-(offset + slope * torch.log(excess.clamp_min(1e-6))))
 
     def adapted(self, covariances: Tensor, seen: Tensor, positions: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mne_labram.models.gram import GramForRestoration
 from mne_labram.models.gram.spatial_filter import MIN_CHANNELS, SpatialFilter, band_covariances
 from mne_labram.nn.conditional import conditional_weights
 from mne_labram.signal.positions import electrode_positions
@@ -124,3 +125,9 @@ def test_too_few_channels():
     x = torch.randn(1, MIN_CHANNELS - 1, 800)
     with pytest.raises(ValueError, match="at least 4 channels, got 3"):
         SpatialFilter().training_loss(x, _positions(NAMES[: MIN_CHANNELS - 1]), 200.0, 4)
+
+
+def test_arguments_that_are_not_known():
+    with pytest.raises(ValueError, match="spatial_filter must be a dict of arguments among band_edges") as found:
+        GramForRestoration(ch_names=NAMES, size="small", n_codes=8, spatial="coordinates", spatial_filter={"ranks": 3})
+    assert "\n" not in str(found.value)

@@ -292,20 +292,25 @@ def tokenize(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="An official checkpoint (.pth) or its .safetensors.")],
+    source: Annotated[Path, typer.Argument(help="An official checkpoint (.pth, .bin) or its .safetensors.")],
     output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors).")],
     kind: Annotated[
-        str | None, typer.Option(help="classification, tokenizer, masked, codec, or those of gram; read off the keys.")
+        str | None,
+        typer.Option(
+            help="classification, masked, tokenizer, codec, gram, gram-tokenizer, gram-classification, amplitude or "
+            "amplitude-classification; read off the keys."
+        ),
     ] = None,
     ch_names: Annotated[
-        str | None, typer.Option(help="Channels to bind, separated by commas; the 19 of the 10-20 system for LaBraM.")
+        str | None,
+        typer.Option(help="Channels to bind, separated by commas; those of the 10-20 system, and none for a codec."),
     ] = None,
     window: Annotated[float, typer.Option(help="Window to bind, in seconds.")] = 4.0,
     num_heads: Annotated[int | None, typer.Option(help="Attention heads, where the file does not tell.")] = None,
     n_outputs: Annotated[int | None, typer.Option(help="Outputs of a fresh head, where the file has none.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert an official checkpoint of LaBraM, BrainCodec or Gram to safetensors; nothing in it is executed."""
+    """Convert weights of LaBraM, BrainCodec, Gram or EEGFoundation (RoFormer) to safetensors; nothing is executed."""
     from mne_labram.weights import convert_official
 
     options = {"kind": kind, "num_heads": num_heads, "n_outputs": n_outputs, "window": window}

@@ -27,9 +27,16 @@ _CLASS_NAMES = {
     "gram-classification": "GramForClassification",
     "gram": "GramForRestoration",
     "gram-tokenizer": "GramTokenizer",
+    "amplitude": "EEGFoundationForMaskedModeling",
+    "amplitude-classification": "EEGFoundationForClassification",
 }
 # Pre-trained backbones, and what else can be made of them.
-_CONVERTIBLE = {("classification", "masked"), ("gram-classification", "gram"), ("gram-tokenizer", "gram")}
+_CONVERTIBLE = {
+    *{("classification", "masked"), ("gram-classification", "gram"), ("gram-tokenizer", "gram")},
+    ("amplitude-classification", "amplitude"),
+}
+# Whose number of heads is looked up here; other models find it themselves.
+_LABRAM_KINDS = ("classification", "masked", "tokenizer")
 # The authors' window in seconds, and their rates in Hz.
 _WINDOW, _SFREQ, _CODEC_SFREQ = 4.0, 200, 512
 
@@ -49,22 +56,26 @@ def convert_official(
     overwrite: bool = False,
     verbose: bool | str | int | None = None,
 ) -> Path:
-    """Convert an official checkpoint of LaBraM, BrainCodec or Gram into a safetensors checkpoint of this package.
+    """Convert an official checkpoint of LaBraM, BrainCodec, Gram or EEGFoundation into a safetensors checkpoint.
 
     Parameters
     ----------
     in_fname : path-like
         The authors' file: ``labram-base.pth``, ``vqnsp.pth``, or a checkpoint of their training scripts, or of those of
-        BrainCodec, of which none was ever published, and of Gram; nothing in it is executed (see
+        BrainCodec, of which none was ever published, and of Gram; for EEGFoundation, of which none was published
+        either, ``model.safetensors`` or ``pytorch_model.bin`` of transformers' RoFormer. Nothing in it is executed (see
         :func:`read_official_checkpoint`).
     out_fname : path-like
         The file to write; its name must end in ``.safetensors``.
-    kind : {"classification", "masked", "tokenizer", "codec", "gram-classification", "gram", "gram-tokenizer"} | None
-        What to make of it; ``None`` decides by the names of the weights. A pre-trained backbone (``"masked"``) can
-        also be made ``"classification"``, with a fresh head, to be fine-tuned; its embeddings differ a little from
-        those of ``"masked"``, because the CLS token takes another row of the position table in the authors' two
-        models. A pre-trained Gram (``"gram"``) can also be made ``"gram-classification"``, or ``"gram-tokenizer"``,
-        since it holds its tokenizer; that is no part of the model and is left out of its file.
+    kind : str | None
+        What to make of it: ``"classification"``, ``"masked"``, ``"tokenizer"``, ``"codec"``, ``"gram-classification"``,
+        ``"gram"``, ``"gram-tokenizer"``, ``"amplitude"`` or ``"amplitude-classification"``; ``None`` decides by the
+        names of the weights. A pre-trained backbone (``"masked"``) can also be made ``"classification"``, with a fresh
+        head, to be fine-tuned; its embeddings differ a little from those of ``"masked"``, because the CLS token takes
+        another row of the position table in the authors' two models. A pre-trained Gram (``"gram"``) can also be made
+        ``"gram-classification"``, or ``"gram-tokenizer"``, since it holds its tokenizer; that is no part of the model
+        and is left out of its file. EEGFoundation's RoFormer (``"amplitude"``) can also be made
+        ``"amplitude-classification"``.
     ch_names : sequence of str | None
         Channels to bind the model to; ``None`` is :data:`DEFAULT_CHANNELS`, or none for a codec, which needs none. They
         can be changed when loading.
@@ -73,8 +84,7 @@ def convert_official(
     window : float | None
         Window in seconds, where ``n_times`` is not given. ``None``: 4.
     n_outputs : int | None
-        Classes of a fresh head; only for ``kind="classification"`` or ``"gram-classification"`` and weights without a
-        head.
+        Classes of a fresh head; only for ``kind="classification"`` or another that ends so, and weights without a head.
     num_heads : int | None
         Attention heads, where the weights do not tell (see :func:`mne_labram.weights.official.official_sizes`).
     card : dict | None
@@ -123,7 +133,7 @@ def convert_official(
                 raise ValueError("num_heads is for transformers; a codec has no attention.")
         else:
             arguments = {"ch_names": list(DEFAULT_CHANNELS if ch_names is None else ch_names), "num_heads": num_heads}
-            if not found.startswith("gram"):
+            if found in _LABRAM_KINDS:
                 arguments["num_heads"] = official_sizes(state_dict, found, num_heads=num_heads)["num_heads"]
         rate = _CODEC_SFREQ if kind == "codec" else _SFREQ
         arguments["n_times"] = round(rate * (_WINDOW if window is None else window)) if n_times is None else n_times

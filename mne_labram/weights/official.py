@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = ["OFFICIAL_KINDS", "official_kind", "official_sizes", "read_official_c
 OFFICIAL_KINDS = (
     *("classification", "masked", "tokenizer", "codec"),
     *("gram-classification", "gram", "gram-tokenizer"),
+    *("amplitude", "amplitude-classification"),
 )
 
 # Where a training script puts the weights: LaBraM's save_model says "model" (utils.py).
@@ -33,6 +35,11 @@ _NOT_WEIGHTS_PREFIXES = ("loss", "teacher", "scaling")
 _LONGEST_NAME = 200
 # BrainCodec's first convolutions (EnCodec, modules/seanet.py).
 _CODEC_NAMES = ("encoder.model.0.conv.conv.weight", "decoder.model.0.conv.conv.weight")
+# What makes transformers' RoFormer, with anything of the three words before (EEGFoundation writes several).
+_AMPLITUDE_NAMES = {"embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"}
+_AMPLITUDE_PREFIXES = re.compile(r"^((module|model|roformer)\.)*")
+# EEGFoundation's classifier (downstream_EEGFoundation.py).
+_DOWNSTREAM_NAMES = {"in_layer.weight", "basic_attn.w_qs.weight", "projection_embedding.weight"}
 # Heads per width in the three published sizes (modeling_finetune.py).
 _PUBLISHED_HEADS = {200: 10, 400: 16, 800: 16}
 
@@ -125,11 +132,16 @@ def _tensors(weights: Any, label: str) -> dict[str, torch.Tensor]:
         # A tensor of stride 0 can claim any size over a few bytes and fill the memory when it is copied.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{label} is damaged: {name!r} claims more values than the file holds.")
-    names = list(weights)
+    return {name: value.detach() for name, value in zip(_unwrapped(weights), weights.values(), strict=True)}
+
+
+def _unwrapped(names: Iterable[str]) -> list[str]:
+    """Take off the prefixes that torch's wrappers put before every name."""
+    names = list(names)
     for prefix in _WRAPPERS:
         if all(name.startswith(prefix) for name in names):
             names = [name.removeprefix(prefix) for name in names]
-    return {name: value.detach() for name, value in zip(names, weights.values(), strict=True)}
+    return names
 
 
 def official_kind(names: Iterable[str]) -> str:
@@ -142,18 +154,20 @@ def official_kind(names: Iterable[str]) -> str:
 
     Returns
     -------
-    kind : {"classification", "masked", "tokenizer", "codec", "gram-classification", "gram", "gram-tokenizer"}
-        ``"tokenizer"`` for VQNSP, ``"masked"`` for the pre-trained backbone with its mask token,
-        ``"classification"`` for a fine-tuned or bare backbone; ``"codec"`` for BrainCodec; ``"gram-tokenizer"`` for
-        Gram's first stage, ``"gram"`` for its second, ``"gram-classification"`` for the fine-tuned.
+    kind : str
+        One of :data:`OFFICIAL_KINDS`: ``"tokenizer"`` for VQNSP, ``"masked"`` for the pre-trained backbone with its
+        mask token, ``"classification"`` for a fine-tuned or bare backbone; ``"codec"`` for BrainCodec;
+        ``"gram-tokenizer"`` for Gram's first stage, ``"gram"`` for its second, ``"gram-classification"`` for the
+        fine-tuned; ``"amplitude"`` for EEGFoundation, which is transformers' RoFormer with or without its head. Nothing
+        is ``"amplitude-classification"``: that can only be made of the former.
 
     Raises
     ------
     ValueError
-        If these are no official weights of LaBraM, BrainCodec or Gram; where it is known whose they are, the message
-        says so.
+        If these are no official weights of LaBraM, BrainCodec, Gram or EEGFoundation; where it is known whose they are,
+        the message says so.
     """
-    names = set(names)
+    names = set(_unwrapped(names))
     if {name.removeprefix("model.") for name in names} >= set(_CODEC_NAMES):
         return "codec"
     backbone = {name.removeprefix("student.") for name in names}
@@ -167,7 +181,16 @@ def official_kind(names: Iterable[str]) -> str:
         return "gram-tokenizer"
     if "tconv.conv1.weight" in names:
         return "gram" if "decoder_pred.weight" in names else "gram-classification"
-    raise ValueError("These are no official LaBraM weights: there is no tensor 'patch_embed.conv1.weight'.")
+    if {_AMPLITUDE_PREFIXES.sub("", name) for name in names} >= _AMPLITUDE_NAMES:
+        return "amplitude"
+    if {name.removeprefix("model.") for name in names} >= _DOWNSTREAM_NAMES:
+        raise ValueError("These are the weights of EEGFoundation's published classifier; use load_downstream_model().")
+    there = ", ".join(repr(shown(name, 60)) for name in sorted(names)[:2]) or "nothing"
+    raise ValueError(
+        "These are no official weights of LaBraM ('patch_embed.conv1.weight'), BrainCodec "
+        "('encoder.model.0.conv.conv.weight'), Gram ('tconv.conv1.weight') or EEGFoundation "
+        f"('embeddings.word_embeddings.weight'): there is {there}{', ...' if len(names) > 2 else ''}."
+    )
 
 
 def official_sizes(

@@ -199,7 +199,7 @@ def test_what_cannot_be_asked_for(tmp_path: Path, vectors: Vectors) -> None:
     with pytest.raises(ValueError, match="n_outputs is for kind='classification'"):
         convert_official(tokenizer, target, n_outputs=2)
     foreign = write_official(tmp_path / "f.pth", {"fc.weight": torch.zeros(2, 2)})
-    with pytest.raises(ValueError, match="'f.pth' was not converted: These are no official LaBraM weights"):
+    with pytest.raises(ValueError, match="'f.pth' was not converted: These are no official weights of LaBraM"):
         convert_official(foreign, target)
     assert not target.exists()
 

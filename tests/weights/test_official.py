@@ -133,7 +133,7 @@ def test_kind_by_names(weights) -> None:
     assert official_kind(["tconv.conv1.weight", "cls_token"]) == "gram-classification"
     assert official_kind(["tconv.conv1.weight", "decoder_pred.weight"]) == "gram"
     assert official_kind(["encoder.tconv.conv1.weight", "quantize.embedding.weight"]) == "gram-tokenizer"
-    with pytest.raises(ValueError, match="no official LaBraM weights"):
+    with pytest.raises(ValueError, match="no official weights of LaBraM"):
         official_kind(["fc.weight"])
 
 

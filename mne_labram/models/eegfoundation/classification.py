@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mne_labram.models.eegfoundation.base import EEGFoundationMixin
 from mne_labram.models.eegfoundation.encoder import ChannelFusion
+from mne_labram.models.eegfoundation.official import build_classification
 from mne_labram.models.labram.channels import ChannelBinding
 from mne_labram.models.labram.inputs import with_arrays
 from mne_labram.nn.initialization import fresh_head, initialize_spread
@@ -356,3 +358,50 @@ class EEGFoundationForClassification(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         except RuntimeError:
             raise ValueError("These options make an encoder of another size; leave out those that shape it.") from None
         return new
+
+    @classmethod
+    def from_official(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        ch_names: Sequence[str],
+        n_times: int,
+        sfreq: float = 200,
+        n_outputs: int | None = None,
+        num_heads: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Put a fresh head onto weights of transformers' ``RoFormerForMaskedLM`` or ``RoFormerModel``.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            As for :meth:`EEGFoundationForMaskedModeling.from_official`; a head for masked modelling is left out.
+        ch_names : sequence of str
+            Channels of the signal.
+        n_times : int
+            Samples in a window.
+        sfreq : float
+            Sampling rate in Hz.
+        n_outputs : int | None
+            Number of classes; ``None`` takes the number of ``class_names``.
+        num_heads : int | None
+            Number of attention heads; ``None``: heads of the width of the table of positions, or of 64.
+        **options : Any
+            Further arguments of the class, e.g. ``amplitude`` or ``pooling``.
+
+        Returns
+        -------
+        model : EEGFoundationForClassification
+            In training mode, as a fresh one.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing, unknown, of a wrong shape or not finite, the vocabulary is not the published one, or
+            there is no number of classes.
+        TypeError
+            If ``state_dict`` does not map names to tensors.
+        """
+        options |= {"ch_names": list(ch_names), "n_times": n_times, "sfreq": sfreq, "num_heads": num_heads}
+        return build_classification(cls, state_dict, n_outputs=n_outputs, **options)

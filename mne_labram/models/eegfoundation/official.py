@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mne_labram.models.eegfoundation.levels import N_CODES
 from mne_labram.nn.state import load_strict
 
-__all__ = ["build_masked"]
+__all__ = ["build_classification", "build_masked"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -84,6 +85,47 @@ def build_masked(cls: type[_Model], state_dict: Mapping[str, Any], *, num_heads:
     }
     load_strict(model, {**ours, **renamed}, source=_LABEL)
     return model
+
+
+def build_classification(
+    cls: type[_Model], state_dict: Mapping[str, Any], *, n_outputs: int | None, **options: Any
+) -> _Model:
+    """Build a classifier; see :meth:`EEGFoundationForClassification.from_official`.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the model.
+    state_dict : mapping of str to Tensor
+        The authors' weights.
+    n_outputs : int | None
+        Number of classes; ``None`` takes the number of ``class_names``.
+    **options : Any
+        Further arguments of the class.
+
+    Returns
+    -------
+    model : EEGFoundationForClassification
+        With this encoder and a fresh head.
+
+    Raises
+    ------
+    ValueError
+        If a tensor does not fit, or there is no number of classes.
+    TypeError
+        If ``state_dict`` does not map names to tensors.
+    """
+    from mne_labram.models.eegfoundation.masked import EEGFoundationForMaskedModeling
+
+    if n_outputs is None and options.get("class_names") is None:
+        raise ValueError("RoFormer weights have no classes; give n_outputs to get a fresh head.")
+    shared = set(inspect.signature(EEGFoundationForMaskedModeling).parameters) | {"num_heads"}
+    masked = EEGFoundationForMaskedModeling.from_official(
+        state_dict, **{name: value for name, value in options.items() if name in shared}
+    )
+    # Sizes are the weights' own: those that were asked for have been compared with them.
+    own = {name: value for name, value in options.items() if name not in masked._encoder_arguments()}
+    return cls.from_encoder(masked, n_outputs=n_outputs, **own)
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:

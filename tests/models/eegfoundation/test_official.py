@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from mne_labram._compat import repair_torchaudio
-from mne_labram.models.eegfoundation import EEGFoundationForMaskedModeling
+from mne_labram.models.eegfoundation import EEGFoundationForClassification, EEGFoundationForMaskedModeling
 from mne_labram.models.eegfoundation.levels import CLS, N_CODES
 
 repair_torchaudio()  # transformers imports it
@@ -141,6 +141,21 @@ def test_what_does_not_fit(roformer: RoFormerForMaskedLM) -> None:
         _ours(state, embed_dim=64)
     with pytest.raises(TypeError, match="maps names to tensors"):
         _ours([1, 2])
+
+
+def test_classifier(roformer: RoFormerForMaskedLM) -> None:
+    options = {"ch_names": CH_NAMES, "n_times": 200, "amplitude": "mulaw", "pooling": "attention", "head_dim": 16}
+    model = EEGFoundationForClassification.from_official(
+        roformer.state_dict(), class_names=["a", "b", "c"], drop_prob=0.2, **options
+    ).eval()
+    assert model(_x()).shape == (2, 3)
+    assert (model.pooling, model.quantizer.amplitude, model.encoder.embed_drop.p) == ("attention", "mulaw", 0.2)
+    with torch.inference_mode():
+        assert torch.equal(model.embed(_x()), _ours(roformer.state_dict(), amplitude="mulaw").embed(_x()))
+    with pytest.raises(ValueError, match="have no classes; give n_outputs"):
+        EEGFoundationForClassification.from_official(roformer.state_dict(), **options)
+    with pytest.raises(ValueError, match="have embed_dim=32, not 64"):
+        EEGFoundationForClassification.from_official(roformer.state_dict(), n_outputs=2, embed_dim=64, **options)
 
 
 def test_published_sizes() -> None:

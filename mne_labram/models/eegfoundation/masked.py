@@ -220,17 +220,22 @@ class EEGFoundationForMaskedModeling(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         """Size of the vocabulary, special codes included."""
         return N_CODES
 
-    def _checked_mask(self, mask: Tensor, codes: Tensor) -> Tensor:
-        """Refuse a mask that does not fit."""
+    def _checked_mask(self, mask: Tensor, codes: Tensor, name: str = "A mask") -> Tensor:
+        """Refuse a choice of tokens that does not fit."""
         if mask.dtype != torch.bool or mask.shape != codes.shape[:3]:
             raise ValueError(
-                f"A mask must be boolean, of the shape {tuple(codes.shape[:3])}, got {tuple(mask.shape)} of "
+                f"{name} must be boolean, of the shape {tuple(codes.shape[:3])}, got {tuple(mask.shape)} of "
                 f"{mask.dtype}."
             )
         return mask.to(codes.device)
 
     def forward(
-        self, x: Tensor, return_features: bool = False, *, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        return_features: bool = False,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor | dict[str, Tensor | None]:
         """Predict the codes of samples.
 
@@ -242,11 +247,14 @@ class EEGFoundationForMaskedModeling(EEGFoundationMixin, EEGModuleMixin, nn.Modu
             Return tokens instead of logits.
         mask : Tensor of bool, shape (batch, n_chans, n_tokens) | None
             True where a token is hidden; ``None`` hides none.
+        positions : Tensor of bool, shape (batch, n_chans, n_tokens) | None
+            True where a token's logits are wanted, often the ``mask``; no others are computed. ``None`` wants all.
 
         Returns
         -------
-        logits : Tensor, shape (batch, n_chans, n_times, 2006)
-            No softmax is applied. It is large: 19 channels and 8 s take 244 MB.
+        logits : Tensor, shape (batch, n_chans, n_times, 2006) or (n_positions, patch_size, 2006)
+            No softmax is applied. Those of all tokens are large: 19 channels and 8 s take 244 MB. With ``positions``
+            they are those of the chosen tokens, in the order of ``positions.nonzero()``.
         features : dict
             If ``return_features``: ``"features"``, tokens in channel-major order, shape
             (batch, n_chans * n_tokens, embed_dim); ``"cls_token"``, None.
@@ -254,15 +262,19 @@ class EEGFoundationForMaskedModeling(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         Raises
         ------
         ValueError
-            If the shape is not that of the bound channels and whole tokens, the mask does not fit, or values are not
-            finite.
+            If the shape is not that of the bound channels and whole tokens, ``mask`` or ``positions`` does not fit, or
+            values are not finite.
         """
         codes = self._codes(self._checked(x))
         if mask is not None:
             codes = hide_codes(codes, self._checked_mask(mask, codes))
+        if positions is not None:
+            positions = self._checked_mask(positions, codes, "positions")
         tokens = self.encoder(codes)
         if return_features:
             return {"features": tokens.flatten(1, 2), "cls_token": None}
+        if positions is not None:
+            return self.final_layer(tokens[positions])
         return self.final_layer(tokens).flatten(2, 3)
 
     def training_step(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mne_labram import EEGEmbedding, EEGFoundationForMaskedModeling, load_checkpoint, save_checkpoint
 from mne_labram.models.eegfoundation.encoder import resolve_size
@@ -108,6 +109,62 @@ def test_the_loss_is_the_cross_entropy_of_the_hidden_codes() -> None:
     torch.testing.assert_close(got["loss"], torch.nn.functional.cross_entropy(logits, wanted))
     guess = logits[:, :N_LEVELS].argmax(1)
     torch.testing.assert_close(got["level_error"], (guess - wanted).abs().float().mean())
+
+
+@pytest.mark.parametrize("options", [{}, PATCHES])
+def test_logits_of_some_tokens_are_those_of_all(options: dict[str, Any]) -> None:
+    model = _model(**options).eval()
+    shape = model._codes(_x()).shape[:3]
+    mask = token_mask("random", *shape, 0.15, generator=_generator())
+    for hidden in (None, mask):
+        torch.manual_seed(3)
+        everything = model(_x(), mask=hidden).unflatten(2, (-1, model.patch_size))
+        torch.manual_seed(3)
+        some = model(_x(), mask=hidden, positions=mask)
+        assert some.shape == (int(mask.sum()), model.patch_size, N_CODES)
+        torch.testing.assert_close(some, everything[mask])
+    assert model(_x(), positions=torch.zeros(shape, dtype=torch.bool)).shape == (0, model.patch_size, N_CODES)
+    for wrong in (mask.long(), mask[:, :, :-1], mask[0]):
+        with pytest.raises(ValueError, match=r"^positions must be boolean, of the shape \(2, 3, \d+\), got"):
+            model(_x(), positions=wrong)
+
+
+class _Largest(TorchDispatchMode):
+    """Remember how large the largest tensor was that an operation returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(leaf, torch.Tensor):
+                self.numel = max(self.numel, leaf.numel())
+        return out
+
+
+def test_nothing_as_large_as_all_logits_is_made_unless_asked_for() -> None:
+    model = _model(embed_dim=16, hidden_dim=32).eval()
+    x = _x(2, 1600)
+    everything = x.numel() * N_CODES
+    mask = token_mask("random", 2, 3, 1600, 0.15, generator=_generator())
+    largest = {}
+    for name, run in {
+        "all": lambda: model(x),
+        "some": lambda: model(x, mask=mask, positions=mask),
+        "features": lambda: model(x, return_features=True),
+        "embedding": lambda: model.embed(x),
+        "training": lambda: model.training_step(x, mask=mask)["loss"].backward(),
+    }.items():
+        with _Largest() as watch:
+            run()
+        largest[name] = watch.numel
+    assert largest["all"] >= everything
+    assert largest["some"] == int(mask.sum()) * N_CODES
+    # 1440 hidden samples: fewer than the most that a step of training computes.
+    assert largest["training"] <= int(mask.sum()) * N_CODES
+    assert max(largest["features"], largest["embedding"]) < everything / 20
 
 
 def test_smoothing_costs_less_the_closer() -> None:

@@ -11,7 +11,7 @@ __all__ = ["pretrain"]
 
 
 def pretrain(
-    kind: Annotated[str, typer.Argument(help="tokenizer, masked, codec, gram-tokenizer, gram or amplitude.")],
+    kind: Annotated[str, typer.Argument(help="tokenizer, masked, codec, gram-tokenizer, gram, spatial-filter or amplitude.")],
     config: Annotated[str, typer.Argument(help="A recipe (.toml), or one that ships: tiny, base, ...")],
     data: Annotated[
         list[Path] | None,
@@ -21,6 +21,9 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     tokenizer: Annotated[
         str | None, typer.Option(help="For masked and gram: a checkpoint, the folder of a pre-training, or a name.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Weights to begin with, likewise; fresh ones, or the recipe's, by default.")
     ] = None,
     exclude_subjects: Annotated[
         str | None, typer.Option(help="Subjects to leave out, separated by commas: S001 or dataset/S001.")
@@ -71,6 +74,7 @@ def pretrain(
             Path(recipe.name) if out is None else out,
             data=data,
             tokenizer=tokenizer,
+            start=start,
             exclude_subjects=_names(exclude_subjects),
             validation_subjects=_names(validation_subjects),
             cache=cache,

@@ -1,4 +1,4 @@
-"""Variations of a training batch: other amplitudes, references, derivations and fewer channels.
+"""Variations of a training batch: other amplitudes, references, derivations and fewer channels; artefacts beside it.
 
 A few hours of EEG come from a handful of amplifiers and caps. What changes between those and a user's recording without
 changing what it shows (gain, reference, montage) is varied here, so that a model does not learn it by heart.
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mne_labram.signal.artefacts import simulate_artefact
 from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.vocabulary import DOUBLE_BANANA
 
@@ -22,6 +23,10 @@ __all__ = ["Augmentation"]
 # A pair that is made up joins neighbours, as clinical derivations do: electrodes of the 10-20 system are 5 to 7 cm
 # apart.
 _LONGEST_PAIR = 0.075
+# What eyes, muscles and electrodes do to a recording (issue 6, denoising), and how large: root mean square over that of
+# the EEG, in the channel where it is largest, drawn evenly in decibels.
+_ARTEFACTS = ("blinks", "eye_movement", "muscle", "chewing", "electrode_pop", "movement")
+_SMALLEST_ARTEFACT, _LARGEST_ARTEFACT = 1.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class Augmentation:
     max_tokens : int | None
         Channels times patches of a window that are kept at most; ``None`` keeps all. Jiang et al. (2024), appendix D,
         train with 256.
+    artefact : float
+        Probability that a window has a simulated artefact beside it, for models that learn to see through them: the
+        batch gets ``"artefact"``, in the shape and unit of ``"x"``, zero in all other windows. ``"x"`` stays clean.
 
     Raises
     ------
@@ -69,6 +77,7 @@ class Augmentation:
     subset: float = 0.5
     min_chans: int = 4
     max_tokens: int | None = 256
+    artefact: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -76,7 +85,7 @@ class Augmentation:
             absent = value is None and field.name == "max_tokens"
             if not absent and (isinstance(value, bool) or not isinstance(value, int if whole else (int, float))):
                 raise ValueError(f"{field.name} must be a {'whole ' * whole}number, got {value!r}.")
-        for name in ("flip", "rereference", "bipolar", "subset"):
+        for name in ("flip", "rereference", "bipolar", "subset", "artefact"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a probability, between 0 and 1; got {getattr(self, name)}.")
         for name in ("gain_sd", "channel_gain_sd"):
@@ -111,7 +120,12 @@ class Augmentation:
         return cls(**options)
 
     def __call__(
-        self, batch: Mapping[str, Any], generator: np.random.Generator, *, patch_samples: int = 200
+        self,
+        batch: Mapping[str, Any],
+        generator: np.random.Generator,
+        *,
+        patch_samples: int = 200,
+        sfreq: float = 200.0,
     ) -> dict[str, Any]:
         """Vary one batch.
 
@@ -124,6 +138,8 @@ class Augmentation:
             Source of all randomness.
         patch_samples : int
             Samples in a patch, for ``max_tokens``.
+        sfreq : float
+            Sampling rate in Hz, for artefacts; the models that see them take 200 Hz.
 
         Returns
         -------
@@ -147,12 +163,29 @@ class Augmentation:
             + self.channel_gain_sd * generator.standard_normal((len(x), len(names), 1))
         )
         gains *= np.where(generator.random((len(x), 1, 1)) < self.flip, -1.0, 1.0)
-        return {
+        varied = {
             **batch,
             "x": x * torch.from_numpy(gains).to(x),
             "ch_names": names,
             "positions": None if positions is None else places,
         }
+        # Last, so that all other draws are those of a training without.
+        if self.artefact:
+            varied["artefact"] = self._artefacts(varied["x"], places, generator, sfreq)
+        return varied
+
+    def _artefacts(self, x: Tensor, places: np.ndarray, generator: np.random.Generator, sfreq: float) -> Tensor:
+        """Simulate artefacts for some windows, as large as the EEG in them makes them."""
+        out = torch.zeros_like(x)
+        for window, beside in zip(x, out, strict=True):
+            if generator.random() >= self.artefact:
+                continue
+            kind = _ARTEFACTS[int(generator.integers(len(_ARTEFACTS)))]
+            size = np.exp(generator.uniform(np.log(_SMALLEST_ARTEFACT), np.log(_LARGEST_ARTEFACT)))
+            artefact = torch.from_numpy(simulate_artefact(places, x.shape[2], sfreq, generator, kind=kind)).to(x)
+            largest = int(artefact.square().mean(dim=1).argmax())
+            beside += float(size) * window[largest].std(correction=0) * artefact
+        return out
 
     def _kept(self, n_chans: int, n_patches: int, subset: bool, generator: np.random.Generator) -> np.ndarray:
         """Choose channels, in their order."""

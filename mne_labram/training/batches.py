@@ -391,7 +391,7 @@ class WindowBatches:
             signal = dict(self.augment(signal, generator))
             if len(signal["x"]) != n:
                 raise ValueError(f"The augmentation made {len(signal['x'])} windows of {n}; it must keep their number.")
-            for name in {"x", "y"} & set(signal):
+            for name in {"x", "y", "artefact"} & set(signal):
                 signal[name] = signal[name][int(own[0]) : int(own[-1]) + 1]
         return {**signal, "n_windows": n, "share": share}
 

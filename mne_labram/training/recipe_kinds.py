@@ -26,11 +26,17 @@ class RecipeKind:
     losses : str | None
         ``"module:Class"`` of what is trained in place of the model alone: it takes the model, and what the table
         ``[losses]`` says.
+    needs_start : bool
+        Trains a part of what was trained before, so that it must be told which weights to start with.
+    knows_artefacts : bool
+        Makes something of ``"artefact"`` in a batch (:class:`mne_labram.training.augment.Augmentation`).
     """
 
     path: str
     needs_tokenizer: bool = False
     losses: str | None = None
+    needs_start: bool = False
+    knows_artefacts: bool = False
 
     def model_class(self) -> type[nn.Module]:
         """Import the class of the model."""
@@ -71,7 +77,13 @@ KINDS: dict[str, RecipeKind] = {
     "masked": RecipeKind("labram:LabramForMaskedModeling", needs_tokenizer=True),
     "codec": RecipeKind("braincodec:BrainCodec", losses="braincodec.training:BrainCodecForPretraining"),
     "gram-tokenizer": RecipeKind("gram:GramTokenizer"),
-    "gram": RecipeKind("gram:GramForRestoration", needs_tokenizer=True),
+    "gram": RecipeKind("gram:GramForRestoration", needs_tokenizer=True, knows_artefacts=True),
+    "spatial-filter": RecipeKind(
+        "gram:GramForRestoration",
+        losses="gram.spatial_training:SpatialFilterTraining",
+        needs_start=True,
+        knows_artefacts=True,
+    ),
     "amplitude": RecipeKind("eegfoundation:EEGFoundationForMaskedModeling"),
 }
 

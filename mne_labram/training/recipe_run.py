@@ -18,9 +18,8 @@ from mne_labram.training.batches import WindowBatches
 from mne_labram.training.devices import first_process_first, own_random_state, resolve_training_precision
 from mne_labram.training.pretrain import Pretraining, pretrain
 from mne_labram.training.recipes import KINDS, Recipe
+from mne_labram.training.start import load_weights
 from mne_labram.training.trainer import refuse_other_training
-from mne_labram.weights.files import file_sha256
-from mne_labram.weights.pretrained import SHIPPED, load_model
 
 __all__ = ["divide_recordings", "run_recipe"]
 
@@ -31,6 +30,7 @@ def run_recipe(
     *,
     data: Sequence[str | os.PathLike[str]] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
+    start: str | os.PathLike[str] | None = None,
     exclude_subjects: Iterable[str] = (),
     validation_subjects: Iterable[str] = (),
     cache: str | os.PathLike[str] | None = None,
@@ -51,6 +51,8 @@ def run_recipe(
     tokenizer : path-like | None
         For kinds that learn from codes, instead of the recipe's: a checkpoint, the folder of a pre-training, or a
         name.
+    start : path-like | None
+        The weights that training begins with, likewise, instead of the recipe's; of the same class and size.
     exclude_subjects, validation_subjects : iterable of str
         Subjects to leave out, or to validate on, beside those of the recipe: ``"S001"`` or ``"dataset/S001"``.
     cache : path-like | None
@@ -84,8 +86,11 @@ def run_recipe(
     with own_random_state():
         if KINDS[recipe.kind].needs_tokenizer:
             teacher, config["tokenizer"] = _tokenizer(tokenizer or recipe.tokenizer, recipe)
+        begun = None
+        if source := start or recipe.start:
+            begun, config["start"] = load_weights(source)
         torch.manual_seed(recipe.seed)
-        model = recipe.build_model(teacher)
+        model = recipe.build_model(teacher, begun)
     contract = getattr(model, "exported", model).contract
     training, held_out = divide_recordings(
         recipe,
@@ -118,7 +123,7 @@ def run_recipe(
         resume=resume,
         device=device,
         config=config,
-        card={"recipe": recipe.name, "seed": recipe.seed},
+        card={"recipe": recipe.name, "seed": recipe.seed, **{key: config[key] for key in ("start",) if key in config}},
     )
 
 
@@ -126,11 +131,7 @@ def _tokenizer(source: Any, recipe: Recipe) -> tuple[Any, dict[str, str]]:
     """Load the tokenizer of a recipe; say which one it is."""
     if source is None:
         raise ValueError(f"The recipe {recipe.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
-    path = Path(source).expanduser()
-    if path.is_dir():
-        path = path / "final.safetensors"
-        source = path
-    model = load_model(source)
+    model, description = load_weights(source)
     if not (hasattr(model, "codebook_usage") and hasattr(model, "quantizer")):
         raise ValueError(f"{source} is a {type(model).__name__}, not a tokenizer.")
     if not bool(model.quantizer.initialized):
@@ -138,8 +139,7 @@ def _tokenizer(source: Any, recipe: Recipe) -> tuple[Any, dict[str, str]]:
             f"The codebook of {source} has not begun (its training was shorter than warmup_steps and k-means need), so "
             "its codes mean nothing; train the tokenizer for more steps."
         )
-    file = path if path.is_file() else SHIPPED / f"{source}.safetensors"
-    return model, {"name": path.name, "sha256": file_sha256(file)}
+    return model, description
 
 
 def divide_recordings(

@@ -15,6 +15,7 @@ from mne_labram.signal.contract import SignalContract
 from mne_labram.training.augment import Augmentation
 from mne_labram.training.recipe_kinds import KINDS, kind_of_name
 from mne_labram.training.settings import TrainingSettings, unknown_key
+from mne_labram.training.start import check_start
 
 __all__ = ["KINDS", "Recipe", "load_recipe", "recipe_names", "with_training"]
 
@@ -26,7 +27,7 @@ _NOT_OF_A_RECIPE = {
     *("n_outputs", "n_chans", "chs_info", "sfreq", "contract", "tokenizer", "ch_positions", "activation"),
 }
 _TABLES = ("model", "losses", "signal", "data", "windows", "training", "augment")
-_OPTIONS = ("kind", "description", "tokenizer", "seed", *_TABLES)
+_OPTIONS = ("kind", "description", "tokenizer", "start", "seed", *_TABLES)
 _CONTRACT = ("name", "l_freq", "h_freq", "notch", "reference", "montages")
 _CONFORM = ("match", "assume_unit", "line_freq", "gaps")
 _DATA = ("folders", "exclude_subjects", "validation_subjects", "exclude_files", "validation_files", "weights")
@@ -51,7 +52,8 @@ class Recipe:
     model : dict
         Arguments of the class.
     losses : dict
-        For ``"codec"``: arguments of :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`; other
+        For ``"codec"``: arguments of :class:`mne_labram.models.braincodec.training.BrainCodecForPretraining`; for
+        ``"spatial-filter"``: those of :class:`mne_labram.models.gram.spatial_training.SpatialFilterTraining`; other
         kinds have none.
     signal : dict
         Fields of the contract (``name``, ``l_freq``, ``h_freq``, ``notch``, ``reference``) and arguments of
@@ -68,6 +70,8 @@ class Recipe:
         How batches are varied.
     tokenizer : str | None
         For ``"masked"`` and ``"gram"``: the checkpoint that gives the labels, a file or the name of one that ships.
+    start : str | None
+        The weights that training begins with, likewise; ``None``: fresh ones. ``"spatial-filter"`` needs them.
     seed : int
         Of everything.
     description : str
@@ -83,6 +87,7 @@ class Recipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     augment: Augmentation | None = None
     tokenizer: str | None = None
+    start: str | None = None
     seed: int = 0
     description: str = ""
     losses: dict[str, Any] = field(default_factory=dict)
@@ -95,26 +100,51 @@ class Recipe:
         """Return what the recipe says of how recordings are made into what the contract asks."""
         return {name: value for name, value in self.signal.items() if name in _CONFORM}
 
-    def build_model(self, tokenizer: nn.Module | None = None) -> nn.Module:
-        """Build the model with fresh weights, drawn from torch's global generator.
+    def build_model(self, tokenizer: nn.Module | None = None, start: nn.Module | None = None) -> nn.Module:
+        """Build the model; its fresh weights are drawn from torch's global generator.
 
         Parameters
         ----------
         tokenizer : LabramTokenizer | GramTokenizer | None
             For ``"masked"`` and ``"gram"``: what gives the labels.
+        start : torch.nn.Module | None
+            What training begins with, a model of the recipe's kind, which is trained in place; ``None``: fresh weights.
 
         Returns
         -------
         model : torch.nn.Module
-            What is trained, with ``training_step``: a model of the recipe's kind, or for ``"codec"`` a
-            BrainCodecForPretraining. Bound to the 19 electrodes of the 10-20 system, unless ``[model]`` has
-            ``ch_names``.
+            What is trained, with ``training_step``: a model of the recipe's kind, or what knows its losses
+            (:class:`mne_labram.training.recipe_kinds.RecipeKind`). Bound to the 19 electrodes of the 10-20 system,
+            unless ``[model]`` has ``ch_names`` or there is a ``start``.
 
         Raises
         ------
         ValueError
-            If the arguments make no model, or the tokenizer was trained on another kind of signal.
+            If the arguments make no model, it is not the one that training shall start with, or the tokenizer was
+            trained on another kind of signal.
         """
+        kind = KINDS[self.kind]
+        if kind.needs_tokenizer and tokenizer is None:
+            raise ValueError(f"The recipe {self.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
+        if kind.needs_start and start is None:
+            raise ValueError(f"The recipe {self.name} needs weights to start with: set start = 'FILE' (--start).")
+        if start is not None:
+            check_start(start, kind.model_class(), self.model, self.contract_fields(), self.name)
+            if tokenizer is not None:
+                start.set_tokenizer(tokenizer)
+        model = self._fresh(tokenizer) if start is None else start
+        if tokenizer is not None:
+            ours, theirs = model.contract, tokenizer.contract
+            different = [name for name in ("l_freq", "h_freq", "notch", "reference") if _differ(ours, theirs, name)]
+            if different:
+                raise ValueError(
+                    f"The tokenizer was trained on another signal: {', '.join(different)} of its contract differ from "
+                    f"[signal] in the recipe {self.name}; make them the same."
+                )
+        return kind.with_losses(model, self.losses)
+
+    def _fresh(self, tokenizer: nn.Module | None) -> nn.Module:
+        """Build the model with fresh weights."""
         kind = KINDS[self.kind]
         arguments = {"ch_names": list(_CH_NAMES), **self.model}
         if self.contract_fields():
@@ -122,19 +152,7 @@ class Recipe:
         if "seed" in kind.arguments():
             # A seed of its own is for those who train one recipe with several codebooks.
             arguments = {"seed": self.seed, **arguments}
-        if not kind.needs_tokenizer:
-            return kind.with_losses(kind.model_class()(**arguments), self.losses)
-        if tokenizer is None:
-            raise ValueError(f"The recipe {self.name} needs a tokenizer: set tokenizer = 'FILE' (--tokenizer).")
-        model = kind.model_class()(**arguments, tokenizer=tokenizer)
-        ours, theirs = model.contract, tokenizer.contract
-        different = [name for name in ("l_freq", "h_freq", "notch", "reference") if _differ(ours, theirs, name)]
-        if different:
-            raise ValueError(
-                f"The tokenizer was trained on another signal: {', '.join(different)} of its contract differ from "
-                f"[signal] in the recipe {self.name}; make them the same."
-            )
-        return kind.with_losses(model, self.losses)
+        return kind.model_class()(**arguments, **({} if tokenizer is None else {"tokenizer": tokenizer}))
 
 
 def _differ(one: SignalContract, two: SignalContract, name: str) -> bool:
@@ -242,17 +260,26 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
     _check_keys(tables["augment"], augment, "[augment]")
     if not KINDS[own].needs_tokenizer and "tokenizer" in found:
         raise ValueError(f"The recipe {name} is for {own}, which learns from no tokenizer; leave tokenizer out.")
-    if not isinstance(found.get("tokenizer", ""), str):
-        raise ValueError(f"tokenizer in the recipe {name} must be a text, got {found['tokenizer']!r}.")
+    for key in ("tokenizer", "start"):
+        if not isinstance(found.get(key, ""), str):
+            raise ValueError(f"{key} in the recipe {name} must be a text, got {found[key]!r}.")
     number = found.get("seed", 0) if seed is None else seed
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {number!r}.")
     augmentation = Augmentation.from_dict(tables["augment"]) if "augment" in found else None
     spatial = tables["model"].get("spatial", arguments["spatial"].default) if "spatial" in arguments else None
+    if "start" in found and "spatial" not in tables["model"]:
+        # As the weights say, which are not known yet.
+        spatial = None
     if augmentation is not None and augmentation.bipolar > 0 and spatial == "names":
         raise ValueError(
             f"The recipe {name} makes bipolar channels, most of which have no name in the official table; set "
             "spatial = 'coordinates' in [model], or bipolar = 0 in [augment]."
+        )
+    if augmentation is not None and augmentation.artefact and not KINDS[own].knows_artefacts:
+        knowing = " and ".join(kind for kind in KINDS if KINDS[kind].knows_artefacts)
+        raise ValueError(
+            f"The recipe {name} simulates artefacts, which only {knowing} learn from; set artefact = 0 in [augment]."
         )
     return Recipe(
         name=name,
@@ -265,13 +292,14 @@ def _parse(name: str, found: Mapping[str, Any], kind: str | None, seed: int | No
         training=TrainingSettings.from_dict(tables["training"]),
         augment=augmentation,
         tokenizer=found.get("tokenizer"),
+        start=found.get("start"),
         seed=number,
         description=str(found.get("description", "")),
     )
 
 
 def _check_loss(key: str, value: Any, kind: str) -> None:
-    """Refuse an argument of a codec's training that is of another type than it should be."""
+    """Refuse an argument of what knows the losses that is of another type than it should be."""
     if kind.startswith("Mapping"):
         if not isinstance(value, Mapping) or not all(_is(each, (int, float)) for each in value.values()):
             raise ValueError(f"{key} in [losses] must be numbers by name, got {value!r}.")

@@ -116,3 +116,35 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="min_chans must be at least 1"):
         Augmentation(min_chans=0)
     assert Augmentation.from_dict({"max_tokens": 64}).max_tokens == 64
+
+
+def test_artefacts_lie_beside_the_signal() -> None:
+    """As large as the EEG makes them, in some windows, and nothing else is drawn differently."""
+    batch = _batch(n=40)
+    batch["x"] *= torch.linspace(1.0, 30.0, 40)[:, None, None]
+    without = Augmentation()(batch, np.random.default_rng(3))
+    out = Augmentation(artefact=0.5)(batch, np.random.default_rng(3))
+    assert "artefact" not in without
+    assert torch.equal(out["x"], without["x"])
+    assert out["artefact"].shape == out["x"].shape
+    ratio = out["artefact"].square().mean(dim=2).amax(dim=1).sqrt() / out["x"].std(dim=2).mean(dim=1)
+    some = ratio > 0
+    assert 8 <= int(some.sum()) <= 32
+    # One to twenty times, in the channel where it is largest.
+    assert float(ratio[some].min()) > 0.7
+    assert float(ratio[some].max()) < 30.0
+    again = Augmentation(artefact=0.5)(batch, np.random.default_rng(3))
+    assert torch.equal(out["artefact"], again["artefact"])
+
+
+def test_artefacts_of_bipolar_channels_are_differences() -> None:
+    """What both ends see alike is not there: movement of the whole head is smaller between neighbours."""
+    for seed in range(5):
+        out = Augmentation(**{**NONE, "bipolar": 1.0}, artefact=1.0)(_batch(), np.random.default_rng(seed))
+        assert out["artefact"].shape == out["x"].shape
+        assert bool((out["artefact"].square().mean(dim=(1, 2)) > 0).all())
+
+
+def test_a_share_of_artefacts_is_a_probability() -> None:
+    with pytest.raises(ValueError, match="artefact is a probability"):
+        Augmentation(artefact=1.5)

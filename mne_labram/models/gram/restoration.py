@@ -23,13 +23,16 @@ from mne_labram.models.gram.tokenizer import GramTokenizer
 from mne_labram.models.gram.transformer import GramTransformer
 from mne_labram.models.labram.base import SFREQ
 from mne_labram.models.labram.channels import resolve_channels
-from mne_labram.models.labram.inputs import batch_signal, with_arrays
+from mne_labram.models.labram.inputs import batch_artefact, batch_signal, with_arrays
 from mne_labram.models.labram.sizes import replace_numbers
 from mne_labram.nn.full_precision import without_autocast
 from mne_labram.nn.initialization import initialize_weights
 from mne_labram.nn.masking import MASKINGS
 
 __all__ = ["GramForRestoration"]
+
+# A patch is corrupted if the artefact in it has at least this share of the EEG's standard deviation.
+_CORRUPTED = 0.3
 
 
 class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
@@ -360,7 +363,8 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         batch : Tensor | sequence | mapping
             Signal in microvolts, shape (batch, n_chans, n_times); or a sequence that starts with it; or a mapping with
             ``"x"`` and, if the batch has other channels than the model, ``"ch_names"`` and, where the names do not
-            tell where they are, ``"positions"``.
+            tell where they are, ``"positions"``; and perhaps ``"artefact"``, of the shape of ``"x"``: the model sees
+            both together, and is to tell the codes of ``"x"``, where patches are hidden and where an artefact is.
         tokenizer : GramTokenizer | None
             Gives the labels; ``None``: the one given at construction.
         mask : Tensor of bool, shape (batch, n_chans * n_patches) or (batch, n_chans, n_patches) | None
@@ -393,7 +397,10 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         mask = check_mask(mask, x, n_patches)
         if not bool(mask.any()):
             raise ValueError("The mask hides no patch, so there is nothing to predict; hide at least one.")
-        tokens = model._encode_visible(x, mask)
+        artefact = batch_artefact(batch, x)
+        seen = x if artefact is None else x + artefact
+        tokens = model._encode_visible(seen, mask)
+        hidden, mask = mask, mask if artefact is None else mask | self._corrupted(x, artefact)
         decoded = model._decode_tokens(tokens, n_patches)[mask]
         logits = model.final_layer(decoded).float()
         out = {"code_loss": (1.0 - self.mimic_weight) * F.cross_entropy(logits, labels[mask])}
@@ -402,28 +409,59 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
             self.mimic_target.update(patches)
         wanted = self.mimic_target(patches).flatten(1, 2)
         out["mimic_loss"] = self.mimic_weight * self.mimic_target.loss(
-            model.mimic_head(tokens[:, 1:][~mask]), wanted[~mask]
+            model.mimic_head(tokens[:, 1:][~hidden]), wanted[~hidden]
         )
         if model.hidden_head is not None:
             out["hidden_mimic_loss"] = self.mimic_weight * self.mimic_target.loss(
                 model.hidden_head(decoded), wanted[mask]
             )
         if model.spatial_filter is not None:
-            out["restoration_loss"] = model._restoration_loss(x, n_patches, generator)
+            out["restoration_loss"] = model.restoration_loss(x, artefact=artefact, generator=generator)
         accuracy = (logits.detach().argmax(dim=1) == labels[mask]).float().mean()
         return {"loss": torch.stack(list(out.values())).sum(), **out, "accuracy": accuracy}
 
-    def _restoration_loss(self, x: Tensor, n_patches: int, generator: torch.Generator | None) -> Tensor:
-        """Compute what the spatial filter misses; zero where there are too few channels to hide any."""
+    def _corrupted(self, x: Tensor, artefact: Tensor) -> Tensor:
+        """Tell which patches an artefact changes, shape (batch, n_tokens)."""
+        levels = [each.unflatten(2, (-1, self.patch_size)).std(dim=3, correction=0) for each in (x, artefact)]
+        return (levels[1] > _CORRUPTED * levels[0]).flatten(1)
+
+    def restoration_loss(
+        self,
+        x: Tensor,
+        *,
+        artefact: Tensor | None = None,
+        spatial_filter: SpatialFilter | None = None,
+        n_draws: int = 8,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Hide channels, and compute what a spatial filter misses of them.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts at 200 Hz, of the bound channels; whole patches.
+        artefact, n_draws, generator
+            See :meth:`~mne_labram.models.gram.spatial_filter.SpatialFilter.training_loss`.
+        spatial_filter : SpatialFilter | None
+            Another filter than that of the model.
+
+        Returns
+        -------
+        error : Tensor, shape ()
+            Squared errors by squared signal; zero where there are too few channels to hide any.
+        """
+        spatial_filter = self.spatial_filter if spatial_filter is None else spatial_filter
         if x.shape[1] < MIN_CHANNELS:
-            return 0.0 * torch.stack([each.sum() for each in self.spatial_filter.parameters()]).sum()
+            return 0.0 * torch.stack([each.sum() for each in spatial_filter.parameters()]).sum()
         binding = resolve_channels(
             self.ch_names, spatial="coordinates", positions=self._positions(), model=type(self).__name__
         )
-        dtype = self.spatial_filter.log_noise.dtype
+        dtype, n_patches = spatial_filter.log_noise.dtype, x.shape[2] // self.patch_size
         positions = torch.as_tensor(binding.positions, dtype=dtype, device=x.device)
         with without_autocast(x.device):
-            return self.spatial_filter.training_loss(x, positions, SFREQ, n_patches, generator=generator)
+            return spatial_filter.training_loss(
+                x, positions, SFREQ, n_patches, n_draws=n_draws, artefact=artefact, generator=generator
+            )
 
     @property
     def classifier_class(self) -> type[nn.Module]:

@@ -292,6 +292,7 @@ class SpatialFilter(nn.Module):
         n_pieces: int,
         *,
         n_draws: int = 8,
+        artefact: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Hide channels of windows, at all times or for some pieces, and compute how well they are predicted.
@@ -307,7 +308,10 @@ class SpatialFilter(nn.Module):
         n_pieces : int
             Pieces of a window.
         n_draws : int
-            Masks of each window; of every four, three hide whole channels and one pieces of them.
+            Masks of each window. Of all masks a quarter hides pieces of channels, the others whole channels.
+        artefact : Tensor, shape (batch, n_chans, n_times) | None
+            What is added to ``x`` before the filter sees it, in the same unit, zero where nothing is: it learns not to
+            rely on channels that hold an artefact.
         generator : torch.Generator | None
             Source of what is random, on the CPU.
 
@@ -333,14 +337,24 @@ class SpatialFilter(nn.Module):
         with torch.no_grad():
             covariances = band_covariances(x.to(positions.dtype), sfreq, self.band_edges, n_pieces)
             power = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=(2, 3)).mean(dim=1)
-            covariances = covariances / power.clamp_min(1e-12)[:, None, None, None, None]
-        n_patterns = n_draws // 4 if n_pieces > 1 else 0
+            power = power.clamp_min(1e-12)[:, None, None, None, None]
+            covariances = covariances / power
+            added = None
+            if artefact is not None and bool(artefact.any()):
+                added = torch.zeros_like(covariances)
+                some = artefact.abs().sum(dim=(1, 2)) > 0
+                found = band_covariances(artefact[some].to(positions.dtype), sfreq, self.band_edges, n_pieces)
+                added[some] = found / power[some]
+        row = torch.arange(n_draws * len(x), device=x.device)
+        n_patterns = len(row) // 4 if n_pieces > 1 else 0
         losses = []
-        for count, by_piece in ((n_draws - n_patterns, False), (n_patterns, True)):
-            if not count:
+        for rows, by_piece in ((row[n_patterns:] % len(x), False), (row[:n_patterns] % len(x), True)):
+            if not len(rows):
                 continue
-            own = covariances if by_piece else covariances.mean(dim=1, keepdim=True)
-            own = own.repeat(count, 1, 1, 1, 1)
+            own = (covariances if by_piece else covariances.mean(dim=1, keepdim=True))[rows]
+            beside = None
+            if added is not None:
+                beside = (added if by_piece else added.mean(dim=1, keepdim=True))[rows]
             share = torch.rand((len(own), 1, self.n_bands, 1, 1), generator=generator)
             # A third of them as they are.
             share = torch.where(torch.rand((len(own), 1, 1, 1, 1), generator=generator) < 1 / 3, 1.0, share).to(
@@ -349,10 +363,18 @@ class SpatialFilter(nn.Module):
             other = own[torch.randperm(len(own), generator=generator).to(x.device)].mean(dim=1, keepdim=True)
             visible = _draw_visible(len(own), own.shape[1], n_chans, generator).to(positions)
             mixed = share * own + (1 - share) * other
-            losses.append(self.covariance_loss(mixed, visible, positions, x.shape[2] / sfreq) * count / n_draws)
+            loss = self.covariance_loss(mixed, visible, positions, x.shape[2] / sfreq, beside)
+            losses.append(loss * len(rows) / len(row))
         return torch.stack(losses).sum()
 
-    def covariance_loss(self, covariances: Tensor, visible: Tensor, positions: Tensor, seconds: float) -> Tensor:
+    def covariance_loss(
+        self,
+        covariances: Tensor,
+        visible: Tensor,
+        positions: Tensor,
+        seconds: float,
+        artefacts: Tensor | None = None,
+    ) -> Tensor:
         """Compute the same from covariances: prediction is linear in each band, so that they tell the error.
 
         Parameters
@@ -365,24 +387,35 @@ class SpatialFilter(nn.Module):
             As in :meth:`forward`.
         seconds : float
             Length of a window.
+        artefacts : Tensor, shape (batch, n_pieces, n_bands, n_chans, n_chans) | None
+            Covariances of what is added to the signal and independent of it: the filter sees both, and is to predict
+            the signal.
 
         Returns
         -------
         error : Tensor, shape ()
             Mean over windows of the sum of squared errors by the sum of squared signal, over bands and hidden channels,
-            both in the reference of the mean of the visible ones.
+            both in the reference of the mean of the visible ones; for windows with an artefact the logarithm of one
+            plus that.
         """
         n_pieces = visible.shape[1]
         each = covariances.new_full((n_pieces,), seconds / n_pieces)
-        model = self(covariances, visible, each, positions)
+        model = self(covariances if artefacts is None else covariances + artefacts, visible, each, positions)
         by_band = visible.unsqueeze(2).expand(-1, -1, self.n_bands, -1)
         weights, _ = conditional_weights(model.unsqueeze(1).expand_as(covariances), by_band)
         reference = visible_reference(visible).unsqueeze(2)
         missed = reference - weights
         hidden = 1.0 - by_band
         error = (missed @ covariances @ missed.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * hidden
+        if artefacts is not None:
+            error = error + (weights @ artefacts @ weights.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * hidden
         target = (reference @ covariances @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * hidden
-        return (error.sum(dim=(1, 2, 3)) / target.sum(dim=(1, 2, 3)).clamp_min(1e-12)).mean()
+        ratio = error.sum(dim=(1, 2, 3)) / target.sum(dim=(1, 2, 3)).clamp_min(1e-12)
+        if artefacts is not None:
+            # An artefact of twenty times the EEG must not count for hundreds of windows.
+            corrupted = artefacts.diagonal(dim1=-2, dim2=-1).sum(dim=(1, 2, 3)) > 0
+            ratio = torch.where(corrupted, torch.log1p(ratio), ratio)
+        return ratio.mean()
 
 
 def _draw_visible(batch: int, n_pieces: int, n_chans: int, generator: torch.Generator | None) -> Tensor:

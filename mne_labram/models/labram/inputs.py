@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["batch_signal", "with_arrays"]
+__all__ = ["batch_artefact", "batch_signal", "with_arrays"]
 
 
 def with_arrays(chs_info: Any) -> Any:
@@ -61,3 +61,29 @@ def batch_signal(batch: Any) -> tuple[Tensor, list[str] | None, Any]:
     if not isinstance(batch, Tensor):
         raise TypeError(f"A batch must be or hold a tensor of signals, got {type(batch).__name__}.")
     return batch, None if ch_names is None else list(ch_names), positions
+
+
+def batch_artefact(batch: Any, x: Tensor) -> Tensor | None:
+    """Find the artefact that a batch has beside its signal, for models that learn to see through it.
+
+    Parameters
+    ----------
+    batch : Tensor | sequence | mapping
+        As for :func:`batch_signal`.
+    x : Tensor, shape (batch, n_chans, n_times)
+        The signal in it.
+
+    Returns
+    -------
+    artefact : Tensor, shape (batch, n_chans, n_times) | None
+        In microvolts; ``None`` if there is none.
+
+    Raises
+    ------
+    ValueError
+        If its shape is another one.
+    """
+    artefact = batch.get("artefact") if isinstance(batch, Mapping) else None
+    if artefact is not None and artefact.shape != x.shape:
+        raise ValueError(f"An artefact must have the shape of the signal, {tuple(x.shape)}, got {artefact.shape}.")
+    return artefact

@@ -99,6 +99,27 @@ def test_training_step() -> None:
     assert torch.isfinite(again["loss"])
 
 
+def test_codes_of_clean_patches_are_told_from_corrupted_ones() -> None:
+    """Labels are those of the clean signal; what is scored is what is hidden, and where an artefact is."""
+    model, tokenizer, x, mask = _model(mimic_weight=0.0), _tokenizer(), _x(), _mask()
+    artefact = torch.zeros_like(x)
+    # Two visible patches of the first window; and one that is too small to be called corrupted.
+    artefact[0, 0, :400] = 100 * torch.randn(400, generator=torch.Generator().manual_seed(5))
+    artefact[1, 3, 400:] = torch.randn(200, generator=torch.Generator().manual_seed(6))
+    batch = {"x": x, "artefact": artefact}
+    with torch.no_grad():
+        loss = model.training_step(batch, tokenizer, mask=mask)["code_loss"]
+        labels = tokenizer.encode(x).flatten(1)
+        logits = model(x + artefact, mask=mask)
+    scored = mask.clone()
+    scored[0, 0, :2] = True
+    scored = scored.flatten(1)
+    expected = torch.nn.functional.cross_entropy(logits[scored], labels[scored])
+    torch.testing.assert_close(loss, expected)
+    with pytest.raises(ValueError, match="An artefact must have the shape of the signal"):
+        model.training_step({"x": x, "artefact": artefact[:, :2]}, tokenizer)
+
+
 @torch.no_grad()
 def test_restore() -> None:
     mask, x = _mask(), _x()

@@ -131,3 +131,64 @@ def test_arguments_that_are_not_known():
     with pytest.raises(ValueError, match="spatial_filter must be a dict of arguments among band_edges") as found:
         GramForRestoration(ch_names=NAMES, size="small", n_codes=8, spatial="coordinates", spatial_filter={"ranks": 3})
     assert "\n" not in str(found.value)
+
+
+def test_what_an_artefact_costs_is_what_it_adds_to_predictions(model):
+    """By hand, on signals: the error of predicting the clean channel from channels with an artefact."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 19, 1600, generator=generator, dtype=torch.float64)
+    artefact = torch.zeros_like(x)
+    artefact[:, 7] = 5.0 * torch.randn(1600, generator=generator, dtype=torch.float64)
+    model, positions = model.double(), _positions().double()
+    covariances, added = (band_covariances(each, 200.0, model.band_edges, 1) for each in (x, artefact))
+    visible = torch.ones(1, 1, 19, dtype=torch.float64)
+    visible[..., 3] = 0.0
+    loss = model.covariance_loss(covariances, visible, positions, 8.0, added)
+    weights, _ = conditional_weights(
+        model(covariances + added, visible, torch.tensor([8.0], dtype=torch.float64), positions),
+        visible.expand(-1, 6, -1),
+    )
+    spectrum, seen = torch.fft.rfft(x - x.mean(dim=2, keepdim=True)), torch.fft.rfft(artefact)
+    frequencies = torch.fft.rfftfreq(1600, 1 / 200.0)
+    error = power = 0.0
+    for band, (low, high) in enumerate(zip(model.band_edges, [*model.band_edges[1:], 1e9], strict=True)):
+        inside = ((frequencies >= low) & (frequencies < high)).double()
+        clean, beside = (torch.fft.irfft(each[0] * inside, 1600) for each in (spectrum, seen))
+        wanted = clean[3] - clean[visible[0, 0] > 0].mean(dim=0)
+        error += float((weights[0, band, 3] @ clean - wanted).square().sum())
+        error += float((weights[0, band, 3] @ (beside - beside.mean(dim=1, keepdim=True))).square().sum())
+        power += float(wanted.square().sum())
+    # Its logarithm, so that large artefacts do not drown everything else.
+    assert float(loss) == pytest.approx(np.log1p(error / power), rel=1e-6)
+
+
+def test_it_learns_to_mistrust_channels_with_artefacts():
+    """Of two channels that show the same source one is corrupted in every window, which its power betrays."""
+    torch.manual_seed(0)
+    model, positions = SpatialFilter(rank=8, embed_dim=16, num_layers=1, num_heads=2), _positions()
+    place = positions[:, :3] / positions[:, :3].norm(dim=1, keepdim=True)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.exp(8 * (place @ place.T - 1)) @ torch.randn(16, 19, 800, generator=generator)
+    artefact = torch.zeros_like(x)
+    for window in artefact:
+        rows = torch.randperm(19, generator=generator)[:4]
+        window[rows] = 6.0 * torch.randn(4, 800, generator=generator) * x.std()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for step in range(60):
+        drawn = torch.Generator().manual_seed(step)
+        loss = model.training_loss(x, positions, 200.0, 4, n_draws=2, artefact=artefact, generator=drawn)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_without_an_artefact_nothing_is_different(model):
+    x = torch.randn(6, 19, 800, generator=torch.Generator().manual_seed(0))
+    losses = [
+        model.training_loss(x, _positions(), 200.0, 4, artefact=artefact, generator=torch.Generator().manual_seed(1))
+        for artefact in (None, torch.zeros_like(x))
+    ]
+    assert torch.equal(*losses)

@@ -16,7 +16,7 @@ from mne_labram.signal.labels import EARS, ParsedChannel, parse_channel_name
 from mne_labram.signal.matching import match_nearest
 from mne_labram.signal.positions import electrode_positions
 from mne_labram.signal.template import template_positions
-from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS, LABRAM_N_ROWS
+from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS, LABRAM_N_ROWS, VOCABULARIES
 
 __all__ = [
     "ChannelMap",
@@ -29,7 +29,9 @@ __all__ = [
     "vocabulary_rows",
 ]
 
-_ROWS = {name: row for row, name in enumerate(LABRAM_CHANNELS[:LABRAM_N_ROWS], start=1)}
+_ROWS = {
+    vocabulary: {name: row for row, name in enumerate(names, start=1)} for vocabulary, names in VOCABULARIES.items()
+}
 _WITHOUT_ROW = frozenset(LABRAM_CHANNELS[LABRAM_N_ROWS:])
 
 _NO_ROW = "no row in the official table; use spatial='coordinates'"
@@ -48,7 +50,7 @@ class ChannelRow:
     name : str
         Canonical name, as the model binds it.
     row : int | None
-        Row of ``pos_embed`` (1 to 128); None without a vocabulary.
+        Row of the vocabulary's table, from 1 (``pos_embed`` has 128 for LaBraM's); None without a vocabulary.
     how : {"exact", "alias", "position"}
         By its own name, by the other name of the same electrode (T3 for T7), or by its position.
     distance_mm : float | None
@@ -81,7 +83,7 @@ class ChannelMap:
         How the kept channels were derived.
     reference : str | None
         The reference that the labels state; several are joined by ``/``.
-    vocabulary : {"labram"} | None
+    vocabulary : {"labram", "gram"} | None
         What the names were matched to.
     """
 
@@ -123,22 +125,22 @@ class ChannelMap:
         }
 
 
-def _find_row(channel: ParsedChannel) -> tuple[str, int, str] | None:
+def _find_row(channel: ParsedChannel, vocabulary: str) -> tuple[str, int, str] | None:
     """Name and row of the exact name, else of an alias of either end."""
     ends = [channel.anode] if channel.cathode is None else [channel.anode, channel.cathode]
     for combination in product(*([end, CHANNEL_ALIASES[end]] if end in CHANNEL_ALIASES else [end] for end in ends)):
         name = "-".join(combination)
-        if name in _ROWS:
-            return name, _ROWS[name], "exact" if name == channel.name else "alias"
+        if name in _ROWS[vocabulary]:
+            return name, _ROWS[vocabulary][name], "exact" if name == channel.name else "alias"
     return None
 
 
-def _why_no_row(channel: ParsedChannel) -> str:
+def _why_no_row(channel: ParsedChannel, vocabulary: str) -> str:
     """Say why an electrode or a derivation has no row."""
-    if channel.name in _WITHOUT_ROW:
+    if vocabulary == "labram" and channel.name in _WITHOUT_ROW:
         return f"{_NO_ROW} (the last 8 of its 136 names lie beyond its 128 rows)"
     if channel.cathode is not None:
-        reverse = _find_row(ParsedChannel(channel.label, channel.cathode, channel.anode))
+        reverse = _find_row(ParsedChannel(channel.label, channel.cathode, channel.anode), vocabulary)
         if reverse is not None:
             return f"{_NO_ROW} (it is {reverse[0]} with the opposite sign: invert it to use that row)"
     return _NO_ROW
@@ -151,32 +153,32 @@ def vocabulary_rows(names: Sequence[str], vocabulary: str = "labram") -> list[in
     ----------
     names : sequence of str
         Channel names; labels that :func:`parse_channel_name` understands will do.
-    vocabulary : {"labram"}
+    vocabulary : {"labram", "gram"}
         The table.
 
     Returns
     -------
     rows : list of int
-        Rows of ``pos_embed``, 1 to 128 (row 0 is CLS). The exact name first; the old or new name of the same
-        electrode (T3/T7, T4/T8, T5/P7, T6/P8) only where the exact one has no row, as in ``F7-T3``.
+        Rows of the table, 1 to 128 or, for Gram, 130 (row 0 is CLS). The exact name first; the old or new name of the
+        same electrode (T3/T7, T4/T8, T5/P7, T6/P8) only where the exact one has no row, as in ``F7-T3``.
 
     Raises
     ------
     TypeError
         If ``names`` is one string.
     ValueError
-        If names are unknown, have no row (all 8 parasagittal pairs, among others), or share one.
+        If names are unknown, have no row (in LaBraM's table all 8 parasagittal pairs, among others), or share one.
     """
     if isinstance(names, str):
         raise TypeError("names must be a sequence of channel names, got one string.")
-    if vocabulary != "labram":
-        raise ValueError(f"vocabulary must be 'labram', got {vocabulary!r}.")
+    if vocabulary not in VOCABULARIES:
+        raise ValueError(f"vocabulary must be {' or '.join(map(repr, VOCABULARIES))}, got {vocabulary!r}.")
     rows: list[int] = []
     unknown: list[str] = []
     rowless: list[str] = []
     for name in names:
         channel = parse_channel_name(name)
-        found = _find_row(channel)
+        found = _find_row(channel, vocabulary)
         if found is not None:
             rows.append(found[1])
         elif channel.kind in ("electrode", "bipolar"):
@@ -259,7 +261,7 @@ def _by_name(channel: ParsedChannel, vocabulary: str | None) -> tuple[str, int |
         return "not the name of an electrode of the 10-05 system"
     if vocabulary is None:
         return channel.name, None, "exact"
-    return _find_row(channel) or _why_no_row(channel)
+    return _find_row(channel, vocabulary) or _why_no_row(channel, vocabulary)
 
 
 def map_channels(
@@ -277,10 +279,10 @@ def map_channels(
     ----------
     labels : sequence of str
         The recording's channel labels. Auxiliary channels among them are recognised and dropped.
-    vocabulary : {"labram"} | None
-        ``"labram"``: each channel needs a row of the official table. ``None``, for models that compute their spatial
-        embedding from coordinates: each channel needs a known position, of both ends if it is bipolar; where the name
-        gives none, the recording's own.
+    vocabulary : {"labram", "gram"} | None
+        Each channel needs a row of the official table of LaBraM or of Gram. ``None``, for models that compute their
+        spatial embedding from coordinates: each channel needs a known position, of both ends if it is bipolar; where
+        the name gives none, the recording's own.
     match : {"name", "position"}
         ``"position"`` gives electrodes whose name has no row (EGI ``E1``, BioSemi ``A1`` to ``B32``, ``EEG 001``,
         ``FFC3h``) the row of the nearest electrode of the 10-10 system. Names that have a row go first. Without a
@@ -320,8 +322,8 @@ def map_channels(
     larger part, because one of the two would be dropped without the user having said which. Auxiliary channels, ear
     against ear (``A2-A1``) and labels that name no electrode do not make a recording mixed.
     """
-    if vocabulary not in ("labram", None):
-        raise ValueError(f"vocabulary must be 'labram' or None, got {vocabulary!r}.")
+    if vocabulary is not None and vocabulary not in VOCABULARIES:
+        raise ValueError(f"vocabulary must be {', '.join(map(repr, VOCABULARIES))} or None, got {vocabulary!r}.")
     if match not in ("name", "position"):
         raise ValueError(f"match must be 'name' or 'position', got {match!r}.")
     montage, parsed = interpret_labels(labels)
@@ -364,7 +366,7 @@ def map_channels(
             matched, refused = match_nearest(points, labels, taken, max_distance)
             reasons |= refused
             for index, (name, distance_mm) in matched.items():
-                keep(index, name, _ROWS[name], "position", distance_mm, np.tile(points[index], 2))
+                keep(index, name, _ROWS[vocabulary][name], "position", distance_mm, np.tile(points[index], 2))
     elif may_use_position and positions is not None:
         known = _known(positions, len(parsed))
         reasons |= {i: f"{reasons[i]}; it has a position, so match='position' can place it" for i in rest if known[i]}

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from numbers import Integral
 from typing import Any
 
+from mne_labram.signal.vocabulary import VOCABULARIES
+
 __all__ = ["LABRAM_CONTRACT", "ContractError", "SignalContract"]
 
 
@@ -40,8 +42,8 @@ class SignalContract:
         Samples in one patch (token) at ``sfreq``.
     max_patches : int
         Longest window in patches.
-    vocabulary : {"labram"} | None
-        Names that have an embedding row. ``None``: any electrode whose position is known.
+    vocabulary : {"labram", "gram"} | None
+        Names that have an embedding row: LaBraM's 128 or Gram's 130. ``None``: any electrode whose position is known.
     montages : tuple of {"referential", "bipolar"}
         Montages the checkpoint accepts.
 
@@ -72,8 +74,10 @@ class SignalContract:
             raise ValueError(f"h_freq ({self.h_freq} Hz) must lie below half of sfreq ({self.sfreq} Hz).")
         if self.reference not in ("recorded", "average"):
             raise ValueError(f"reference must be 'recorded' or 'average', got {self.reference!r}.")
-        if self.vocabulary not in (None, "labram"):
-            raise ValueError(f"vocabulary must be 'labram' or None, got {self.vocabulary!r}.")
+        if self.vocabulary is not None and self.vocabulary not in VOCABULARIES:
+            raise ValueError(
+                f"vocabulary must be {', '.join(map(repr, VOCABULARIES))} or None, got {self.vocabulary!r}."
+            )
         if not all(isinstance(n, Integral) for n in (self.patch_samples, self.max_patches)):
             raise TypeError("patch_samples and max_patches must be whole numbers.")
         if self.patch_samples < 1 or self.max_patches < 1:

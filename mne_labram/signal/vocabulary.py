@@ -6,7 +6,15 @@ A vocabulary is data, not behaviour: how a recording's own labels are parsed and
 
 from __future__ import annotations
 
-__all__ = ["CHANNEL_ALIASES", "DOUBLE_BANANA", "LABRAM_CHANNELS", "LABRAM_N_ROWS", "TEN_TWENTY"]
+__all__ = [
+    "CHANNEL_ALIASES",
+    "DOUBLE_BANANA",
+    "GRAM_CHANNELS",
+    "LABRAM_CHANNELS",
+    "LABRAM_N_ROWS",
+    "TEN_TWENTY",
+    "VOCABULARIES",
+]
 
 # 114 electrodes: positions 0-113 of ``standard_1020`` in the official code (LaBraM, utils.py).
 _ELECTRODES = """
@@ -36,6 +44,13 @@ LABRAM_CHANNELS: tuple[str, ...] = (*_ELECTRODES, *_HALF_STEPS, *_TEMPORAL_CHAIN
 
 #: ``pos_embed`` has 129 rows (CLS + 128), so the last eight names, the parasagittal bipolar pairs, have none.
 LABRAM_N_ROWS: int = 128
+
+#: Gram's list is LaBraM's without the six mixed-case names (Gram, utils: all_ch_list): 114 electrodes and 16 pairs, all
+#: of which have a row.
+GRAM_CHANNELS: tuple[str, ...] = (*_ELECTRODES, *_TEMPORAL_CHAIN, *_PARASAGITTAL_CHAIN)
+
+#: Names that have an embedding row, in the order of the rows, which begin with 1: row 0 is CLS.
+VOCABULARIES: dict[str, tuple[str, ...]] = {"labram": LABRAM_CHANNELS[:LABRAM_N_ROWS], "gram": GRAM_CHANNELS}
 
 #: Old and new 10-20 names of the same electrode. Used only when the exact name has no row (or no position).
 CHANNEL_ALIASES: dict[str, str] = {

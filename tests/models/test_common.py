@@ -381,7 +381,8 @@ def test_contract(row: Row) -> None:
     assert (contract.sfreq, contract.patch_samples, contract.max_patches) == (200.0, 200, 16)
     assert contract.scale == row.kwargs.get("input_scale", 100.0)
     coordinates = row.kwargs.get("spatial") == "coordinates"
-    assert contract.vocabulary == (None if coordinates else "labram")
+    gram = issubclass(row.cls, GramTokenizer | GramForRestoration | GramForClassification)
+    assert contract.vocabulary == (None if coordinates else "gram" if gram else "labram")
     assert contract.montages == (("referential", "bipolar") if coordinates else ("referential",))
     assert model.bind_channels(["T7-P7"]).contract.montages == ("bipolar",)
     assert _build(row, contract=SignalContract(reference="average")).contract.reference == "average"

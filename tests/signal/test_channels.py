@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mne_labram.signal.channels import map_channels, vocabulary_rows
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.positions import electrode_positions, positions_from_chs
-from mne_labram.signal.vocabulary import DOUBLE_BANANA, LABRAM_CHANNELS
+from mne_labram.signal.vocabulary import DOUBLE_BANANA, GRAM_CHANNELS, LABRAM_CHANNELS, VOCABULARIES
 
 PARASAGITTAL = LABRAM_CHANNELS[128:]
 TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T3 C3 Cz C4 T4 T5 P3 Pz P4 T6 O1 O2".split()
@@ -53,7 +53,7 @@ def test_bad_names_are_named():
     with pytest.raises(ValueError, match="'T8-P8-0', 'T8-P8-1': the same channel"):
         vocabulary_rows(["T8-P8-0", "FP1-F7", "T8-P8-1"])
     with pytest.raises(ValueError, match="vocabulary"):
-        vocabulary_rows(["FP1"], vocabulary="gram")
+        vocabulary_rows(["FP1"], vocabulary="biot")
     with pytest.raises(TypeError, match="one string"):
         vocabulary_rows("FP1")
     assert vocabulary_rows([]) == []
@@ -68,6 +68,35 @@ def test_no_row_is_ever_out_of_range(names: list[str]):
     else:
         assert rows == [LABRAM_CHANNELS.index(name) + 1 for name in names]
         assert max(rows) <= 128
+
+
+@pytest.mark.parametrize(("vocabulary", "n"), [("labram", 128), ("gram", 130)])
+def test_every_name_of_a_vocabulary_has_its_row_and_is_kept(vocabulary: str, n: int):
+    names = VOCABULARIES[vocabulary]
+    assert vocabulary_rows(names, vocabulary) == list(range(1, n + 1))
+    for row, name in enumerate(names, start=1):
+        found = map_channels([name], vocabulary)
+        assert (found.names, found.rows[0].row, found.rows[0].how) == ([name], row, "exact")
+        assert found.vocabulary == vocabulary
+    for together in ([name for name in names if "-" not in name], [name for name in names if "-" in name]):
+        found = map_channels(together, vocabulary)
+        assert (found.names, found.dropped) == (together, ())
+
+
+def test_where_the_two_vocabularies_differ():
+    assert set(LABRAM_CHANNELS) - set(GRAM_CHANNELS) == {name for name in LABRAM_CHANNELS if "h" in name}
+    assert set(GRAM_CHANNELS) - set(VOCABULARIES["labram"]) == set(PARASAGITTAL)
+    found = map_channels(["FTT9h", "CZ"], "gram")
+    assert (found.names, found.dropped[0][0]) == (["CZ"], "FTT9h")
+    assert "no row in the official table" in found.dropped[0][1]
+    # By position the half step gets the row of the nearest site, as FFC3h does with LaBraM.
+    found = map_channels(["FTT9h", "CZ"], "gram", match="position", positions=np.full((2, 3), np.nan))
+    assert found.rows[0].how == "position"
+    assert GRAM_CHANNELS[found.rows[0].row - 1] == found.rows[0].name
+    # The other name of an electrode, and the other sign.
+    assert map_channels(["F7-T3", "P3-O1"], "gram").names == ["F7-T7", "P3-O1"]
+    found = map_channels(["C3-F3", "P3-O1"], "gram")
+    assert "it is F3-C3 with the opposite sign" in found.dropped[0][1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -179,7 +208,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="match"):
         map_channels(["Fp1"], match="nearest")
     with pytest.raises(ValueError, match="vocabulary"):
-        map_channels(["Fp1"], "gram")
+        map_channels(["Fp1"], "biot")
     with pytest.raises(ValueError, match=r"shape \(1, 3\)"):
         map_channels(["Fp1"], match="position", positions=np.zeros((2, 3)))
     with pytest.raises(TypeError, match="string"):
@@ -324,6 +353,7 @@ def test_real_bipolar_recording(shared_data: Path):
     assert "T7-P7 with the opposite sign" in reasons["P7-T7"]
     assert "already taken by 'T8-P8-0'" in reasons["T8-P8-1"]
     assert {"FZ-CZ", "CZ-PZ", "T7-FT9", "FT9-FT10", "FT10-T8"} < set(reasons)
+    assert sorted(map_channels(labels, "gram").names) == sorted(GRAM_CHANNELS[114:])
     free = map_channels(labels, None)
     assert free.n == 22
     assert set(DOUBLE_BANANA) < set(free.names)

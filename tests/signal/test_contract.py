@@ -33,7 +33,7 @@ def test_survives_json():
         ({"l_freq": 80.0}, ValueError, "must lie below h_freq"),
         ({"h_freq": 100.0}, ValueError, "below half of sfreq"),
         ({"reference": "Cz"}, ValueError, "reference must be"),
-        ({"vocabulary": "gram"}, ValueError, "vocabulary must be"),
+        ({"vocabulary": "biot"}, ValueError, "vocabulary must be 'labram', 'gram' or None, got 'biot'"),
         ({"patch_samples": 0}, ValueError, "at least 1"),
         ({"patch_samples": 200.5}, TypeError, "whole numbers"),
         ({"montages": ()}, ValueError, "montages must hold"),

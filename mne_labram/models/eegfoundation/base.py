@@ -113,7 +113,7 @@ class EEGFoundationMixin(LabramMixin):
                 "sfreq": SFREQ,
                 "patch_samples": self.patch_size,
                 "max_patches": self.max_patches,
-                "vocabulary": "labram" if self.spatial == "names" else None,
+                "vocabulary": self._VOCABULARY if self.spatial == "names" else None,
                 "montages": self._accepted_montages(),
             },
         )

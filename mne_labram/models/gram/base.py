@@ -27,6 +27,7 @@ class GramMixin(LabramMixin):
 
     encoder: GramTransformer
     _build_official: Callable[..., Any]
+    _VOCABULARY = "gram"
     _rows = staticmethod(gram_rows)
 
     def _prepare(self, *, max_tokens: int | None, max_patches: int, spatial: str, **arguments: Any) -> ChannelBinding:
@@ -147,8 +148,7 @@ class GramMixin(LabramMixin):
 
         Notes
         -----
-        Of Gram's preparation only the unit and the rate are published, so the band is LaBraM's. Recordings are also
-        brought to LaBraM's names, of which Gram knows all but the six with an ``h``.
+        Of Gram's preparation only the unit and the rate are published, so the band is LaBraM's.
         """
         contract = super().contract
         return contract if "name" in self._contract_fields else replace(contract, name="Gram")

@@ -10,12 +10,10 @@ from torch import nn
 from mne_labram.models.labram.channels import ChannelBinding
 from mne_labram.nn.sinusoidal import FixedNameEmbedding
 from mne_labram.nn.spatial import CoordinateEmbedding, NameEmbedding
-from mne_labram.signal.vocabulary import CHANNEL_ALIASES, LABRAM_CHANNELS
+from mne_labram.signal.vocabulary import CHANNEL_ALIASES, GRAM_CHANNELS
 
 __all__ = ["GRAM_CHANNELS", "SINUSOID_BASE", "gram_rows", "spatial_embedding"]
 
-#: Gram's list is LaBraM's without the six mixed-case names (Gram, utils: all_ch_list): 114 electrodes and 16 pairs.
-GRAM_CHANNELS: tuple[str, ...] = tuple(name for name in LABRAM_CHANNELS if "h" not in name)
 # Row 0 of the embedding belongs to the CLS token.
 _ROWS = {name: row for row, name in enumerate(GRAM_CHANNELS, start=1)}
 #: Of the sines and cosines of channels and of times (Gram, model/pos_embed.py; 10000 is usual, and not meant here).

@@ -34,7 +34,8 @@ class LabramMixin(SignalMixin):
     # Reads the authors' weights; one function per class (mne_labram.models.labram.official).
     _build_official: Callable[..., Any]
     _SHORTEST_PATCH = 8
-    # Finds channel names in the model's table.
+    # The model's table, as a contract calls it, and what finds channel names in it.
+    _VOCABULARY = "labram"
     _rows: Callable[[Sequence[str]], list[int]] = staticmethod(vocabulary_rows)
 
     def _prepare(
@@ -186,7 +187,7 @@ class LabramMixin(SignalMixin):
                 "scale": self.input_scale,
                 "patch_samples": self.patch_size,
                 "max_patches": self.max_patches,
-                "vocabulary": "labram" if self.spatial == "names" else None,
+                "vocabulary": self._VOCABULARY if self.spatial == "names" else None,
                 "montages": self._accepted_montages(),
             },
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mne
+import numpy as np
 import pytest
 import torch
 
+from mne_labram import check, conform, labram_embed
 from mne_labram.models.gram import GramForClassification
 from mne_labram.models.gram.channels import GRAM_CHANNELS, gram_rows
 
@@ -34,6 +37,49 @@ def test_models_know_the_parasagittal_pairs() -> None:
     assert model.ch_names == ["F3-C3", "P3-O1"]
     with pytest.raises(ValueError, match="'FTT9h': not among the 130 names"):
         model.bind_channels(["FTT9h"])
+
+
+def _raw(names: list[str]) -> mne.io.RawArray:
+    data = 20e-6 * np.random.default_rng(0).standard_normal((len(names), 800))
+    return mne.io.RawArray(data, mne.create_info(names, 200.0, "eeg"), verbose="error")
+
+
+@pytest.fixture(scope="module")
+def model() -> GramForClassification:
+    torch.manual_seed(0)
+    return GramForClassification(ch_names=["CZ"], **SMALL).eval()
+
+
+@pytest.mark.parametrize("name", GRAM_CHANNELS)
+def test_every_name_can_be_reached_from_a_recording_that_has_it(model: GramForClassification, name: str) -> None:
+    bound = model.bind_channels([name])
+    assert bound.contract.vocabulary == "gram"
+    raw = _raw([name])
+    assert check(raw, bound.contract, print_report=False).ok
+    conformed, report = conform(raw, bound.contract)
+    assert conformed.ch_names == report.ch_names == [name]
+    # What conform calls a row is the row that the model takes.
+    assert [channel.row for channel in report.channel_map.rows] == gram_rows(report.ch_names)
+    assert gram_rows([name]) == [GRAM_CHANNELS.index(name) + 1] == bound.encoder.spatial_embed.rows.tolist()
+
+
+@pytest.mark.parametrize("bipolar", [False, True])
+def test_all_names_of_a_montage_at_once(model: GramForClassification, bipolar: bool) -> None:
+    names = [name for name in GRAM_CHANNELS if ("-" in name) is bipolar]
+    bound = model.bind_channels(names)
+    raw = _raw(names)
+    conformed, report = conform(raw, bound.contract)
+    assert (conformed.ch_names, list(report.channel_map.dropped)) == (names, [])
+    out, report = labram_embed(raw, bound, window=1, return_report=True)
+    assert report.ch_names == names
+    assert np.isfinite(out).all()
+
+
+def test_what_the_model_does_not_know_is_dropped_and_not_refused(model: GramForClassification) -> None:
+    # LaBraM's table has a row for FTT9h; a recording with it used to be conformed to a channel that Gram refuses.
+    out, report = labram_embed(_raw(["FTT9h", "CZ", "O1"]), model, window=1, return_report=True)
+    assert report.ch_names == ["CZ", "O1"]
+    assert np.isfinite(out).all()
 
 
 @pytest.mark.parametrize(("n_chans", "n_patches"), [(64, 4), (32, 8), (19, 13), (4, 16), (130, 1)])

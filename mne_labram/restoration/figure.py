@@ -40,7 +40,8 @@ def plot_restoration(
     report : RestorationReport | None
         From ``return_report=True``: adds a band of twice the expected standard deviation of the error on either side.
     picks : str | list of str | None
-        Channels to show; ``None``: those that were changed, the first eight.
+        Channels to show; ``None``: those that were changed in what is shown, the first eight. The title says which
+        others were.
     start, duration : float | None
         Seconds to show, counted from the first sample (of the epoch); ``None``: the first that was restored, with a
         second around it, ten seconds at most.
@@ -59,8 +60,8 @@ def plot_restoration(
     Raises
     ------
     ContractError
-        If the two are not the same recording before and after, nothing was restored in it, or a channel or a stretch
-        is not there.
+        If the two are not the same recording before and after, nothing was restored in it or in the stretch, or a
+        channel or a stretch is not there.
     TypeError
         If one is Raw and the other Epochs.
 
@@ -81,8 +82,9 @@ def plot_restoration(
         raise ContractError("Nothing was restored in this recording; pass the one that gram_restore returned.")
     epoch = spans[0][0]
     spans = [span for span in spans if span[0] == epoch]
-    names = _names(after, picks, spans)
-    low, high = _window(spans, names, sfreq, n_times, start, duration)
+    asked = _asked(after, picks)
+    low, high = _window(spans, asked, sfreq, n_times, start, duration)
+    names, left_out = _names(after, asked, spans, low, high)
     rows = [after.ch_names.index(name) for name in names]
     x, y = (_read(inst, epoch, rows, low, high) for inst in (before, after))
     times = np.arange(low, high) / sfreq + (after.times[0] if in_epochs else 0.0)
@@ -123,8 +125,9 @@ def plot_restoration(
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False)
     axes[-1].set_xlabel("time (s)" if not in_epochs else f"time in epoch {epoch} (s)")
-    if title is not None:
-        figure.suptitle(title, x=0.02, ha="left")
+    heading = "\n".join(text for text in (title, left_out) if text)
+    if heading:
+        figure.suptitle(heading, x=0.02, ha="left", fontsize="medium")
     plt_show(show)
     return figure
 
@@ -154,10 +157,9 @@ def _restored_spans(
     return sorted(found, key=lambda span: (span[0] or 0, span[1]))
 
 
-def _names(after: Any, picks: str | Sequence[str] | None, spans: list[tuple]) -> list[str]:
+def _asked(after: Any, picks: str | Sequence[str] | None) -> list[str] | None:
     if picks is None:
-        touched = {span[3] for span in spans}
-        return [name for name in after.ch_names if name in touched][:_MAX_CHANNELS]
+        return None
     names = [picks] if isinstance(picks, str) else list(picks)
     unknown = [name for name in names if name not in after.ch_names]
     if unknown or not names:
@@ -165,10 +167,39 @@ def _names(after: Any, picks: str | Sequence[str] | None, spans: list[tuple]) ->
     return names
 
 
+def _names(
+    after: Any, asked: list[str] | None, spans: list[tuple], low: int, high: int
+) -> tuple[list[str], str | None]:
+    """Choose the channels to draw, and say which ones that were restored are not there."""
+    if asked is not None:
+        return asked, None
+    here = {span[3] for span in spans if span[1] < high and span[2] > low}
+    elsewhere = [name for name in after.ch_names if name in {span[3] for span in spans} - here]
+    names = [name for name in after.ch_names if name in here]
+    if not names:
+        raise ContractError(
+            "Nothing was restored in this stretch; choose start and duration so that they meet a segment, or name "
+            "channels with picks."
+        )
+    parts = []
+    if names[_MAX_CHANNELS:]:
+        parts.append(f"{_listed(names[_MAX_CHANNELS:])} beyond the first {_MAX_CHANNELS}")
+    if elsewhere:
+        parts.append(f"{_listed(elsewhere)} at other times")
+    return names[:_MAX_CHANNELS], f"Also restored, not shown: {'; '.join(parts)}." if parts else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_CHANNELS]) + (
+        f" and {len(names) - _MAX_CHANNELS} more" if len(names) > _MAX_CHANNELS else ""
+    )
+
+
 def _window(
-    spans: list[tuple], names: list[str], sfreq: float, n_times: int, start: float | None, duration: float | None
+    spans: list[tuple], names: list[str] | None, sfreq: float, n_times: int, start: float | None, duration: float | None
 ) -> tuple[int, int]:
-    first = min((span for span in spans if span[3] in names), default=spans[0], key=lambda span: span[1])
+    wanted = (span for span in spans if names is None or span[3] in names)
+    first = min(wanted, default=spans[0], key=lambda span: span[1])
     low = max(first[1] - int(_AROUND * sfreq), 0) if start is None else int(round(start * sfreq))
     if duration is None:
         high = min(first[2] + int(_AROUND * sfreq), low + int(_LONGEST * sfreq), n_times)

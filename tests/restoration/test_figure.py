@@ -80,3 +80,18 @@ def test_bad_input_is_one_sentence(raw: mne.io.BaseRaw) -> None:
         plot_restoration(raw, after, picks="X", show=False)
     with pytest.raises(ContractError, match="lies outside"):
         plot_restoration(raw, after, start=29.0, duration=5.0, show=False)
+
+
+def test_channels_restored_elsewhere_are_named_and_not_drawn(raw: mne.io.BaseRaw) -> None:
+    after = gram_restore(raw, segments=[(5, 2, ["F3"]), (20, 3, ["O1"])], method="spline")
+    figure = plot_restoration(raw, after, title="pops", show=False)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["F3 (µV)"]
+    assert figure.get_suptitle() == "pops\nAlso restored, not shown: O1 at other times."
+    late = plot_restoration(raw, after, start=19.0, duration=5.0, show=False)
+    assert [ax.get_ylabel() for ax in late.axes] == ["O1 (µV)"]
+    assert late.get_suptitle() == "Also restored, not shown: F3 at other times."
+    both = plot_restoration(raw, after, picks=["F3", "O1"], show=False)
+    assert [ax.get_ylabel() for ax in both.axes] == ["F3 (µV)", "O1 (µV)"]
+    assert both.get_suptitle() == ""
+    with pytest.raises(ContractError, match="Nothing was restored in this stretch"):
+        plot_restoration(raw, after, start=10.0, duration=5.0, show=False)

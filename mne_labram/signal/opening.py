@@ -153,6 +153,8 @@ def _read(path: Path) -> Recording:
             return mne.read_epochs_eeglab(path)
         except MatReadError as error:
             raise ValueError(str(error)) from error
+    if name.endswith((".eeg", ".vmrk")) and (header := _brainvision_header(path)) is not None:
+        raise ContractError(f"{path.name} is one of the three files of a BrainVision recording; pass {header.name}.")
     try:
         return mne.io.read_raw(path, preload=False)
     except Exception as error:
@@ -161,3 +163,14 @@ def _read(path: Path) -> Recording:
             raise
         mne.utils.warn("The annotations are not UTF-8; they were read as Latin-1.")
         return mne.io.read_raw(path, preload=False, encoding="latin1")
+
+
+def _brainvision_header(path: Path) -> Path | None:
+    """Find the header that a file belongs to; recordings of Nihon Kohden end in .eeg as well and have none."""
+    for header in sorted(path.parent.glob("*.vhdr")):
+        if header.stem == path.stem:
+            return header
+        # DataFile and MarkerFile may have other names.
+        if any(line.endswith(f"={path.name}") for line in header.read_text(encoding="latin1").splitlines()):
+            return header
+    return None

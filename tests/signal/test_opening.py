@@ -110,6 +110,19 @@ def test_real_files(shared_data):
         assert not inst.preload
 
 
+def test_the_data_of_brainvision_recordings_are_opened_by_their_header(shared_data, tmp_path):
+    with pytest.raises(ContractError, match=r"^test.eeg is one of the three files .* recording; pass test.vhdr.$"):
+        open_recording(shared_data / "clinical_formats" / "brainvision" / "test.eeg")
+    (tmp_path / "header.vhdr").write_text("[Common Infos]\nDataFile=data.eeg\nMarkerFile=marks.vmrk\n")
+    for name in ("data.eeg", "marks.vmrk", "other.eeg"):
+        (tmp_path / name).write_bytes(b"\x9f\x00" * 50)
+    for name in ("data.eeg", "marks.vmrk"):
+        with pytest.raises(ContractError, match="pass header.vhdr"):
+            open_recording(tmp_path / name)
+    with pytest.raises(ContractError, match="other.eeg cannot be read as an EEG recording"):
+        open_recording(tmp_path / "other.eeg")
+
+
 def test_what_mne_warns_of_is_kept(write_edf):
     notes = []
     open_recording(write_edf(labels=["T8-P8", "T8-P8", "Cz"], declared=5), notes=notes)

@@ -29,6 +29,8 @@ RESTORED = "restored"
 # Seconds of a recording that are enough to know it by; a day-long one need not be read for one electrode pop.
 _CALIBRATION = 600.0
 _MICROVOLTS = 1e6
+# µV; what varies by less, does not.
+_FLAT = 1e-6
 # Volts; an expected error above that is one of the unit.
 _LARGEST_ERROR = 1e-3
 
@@ -280,6 +282,7 @@ class _Work:
     squares: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     counts: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     broken: int = 0
+    flat: set[int] = field(default_factory=set)
 
     def run(
         self, signals: Sequence[Signal], predictor: ChannelPredictor, crossfade: float, denoise: bool
@@ -300,6 +303,8 @@ class _Work:
                         self.fits.append((number, fit))
                     for row, values, expected in zip(fit.rows, samples, deviation, strict=True):
                         self._rate(number, row, start, expected, signal.n_times)
+                        if len(values) > 1 and not np.isfinite(expected).any() and np.ptp(values) < _FLAT:
+                            self.flat.add(row)
                         yield self.channels.picks[row], start, values / _MICROVOLTS, number
 
     def _rate(self, number: int, row: int, start: int, deviation: np.ndarray, n_times: int) -> None:
@@ -339,6 +344,12 @@ class _Work:
             notes.append(
                 f"{self.broken} values beside what was restored are NaN or infinite; they were not used and are as "
                 "they were."
+            )
+        if self.flat:
+            flat = ", ".join(self.channels.names[row] for row in sorted(self.flat))
+            notes.append(
+                f"The channels that {flat} is restored from are flat at times, so that nothing is known of the error "
+                "there; leave such stretches out."
             )
         always = set.intersection(*(_always_hidden(signal) for signal in signals))
         return RestorationReport(

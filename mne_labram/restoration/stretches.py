@@ -28,6 +28,8 @@ _MOST_PATTERNS, _LEAST_NEIGHBOURHOOD = 32, 1.0
 _MOST_COMPARED, _COMPARED_PER_SECOND, _WORTH_COMPARING = 64, 0.25, 0.5
 # Seconds of neighbourhood that the gain 1 counts as, its bounds, and seconds that an offset needs.
 _GAIN_PRIOR, _GAINS, _OFFSET_NEEDS = 4.0, (0.25, 4.0), 0.5
+# µV; what is expected to be less is rounding.
+_LEAST_ERROR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,9 @@ def restore_signal(
                 samples = fit.apply(here[fit.rows, first - start : last - start], first, fade)
                 samples += common[first - low : last - low]
                 expected = fit.surprise[:, None] * deviation[fit.rows, first - low : last - low]
-                yield fit, first, samples, np.where(np.isfinite(expected), expected, fit.residual[:, None])
+                expected = np.where(np.isfinite(expected), expected, fit.residual[:, None])
+                # Of channels without any signal no error can be told, and it is not none.
+                yield fit, first, samples, np.where(expected > _LEAST_ERROR, expected, np.nan)
             progress(stop - start, broken)
 
 

@@ -491,3 +491,15 @@ def test_masks_of_epochs_and_a_wrong_unit() -> None:
         return_report=True,
     )
     assert not any("unit" in note for note in fine.notes)
+
+
+@pytest.mark.parametrize("method", ["spline", "ridge", "gram"])
+def test_nothing_is_known_of_the_error_where_the_recording_is_flat(method: str) -> None:
+    info = mne.create_info(list(EIGHT), 100.0, "eeg")
+    raw = mne.io.RawArray(np.full((8, 3000), 2e-5), info, verbose="error")
+    raw.set_montage("standard_1020")
+    out, report = gram_restore(raw, "C3", [(10.0, 4.0)], method=method, return_report=True)
+    assert_allclose(out.get_data(), 2e-5, rtol=1e-6)
+    assert np.isnan(report.uncertainty).all()
+    assert any("The channels that C3 is restored from are flat at times" in note for note in report.notes)
+    assert "expected error" not in str(report).split("Note")[0]

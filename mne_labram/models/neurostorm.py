@@ -14,6 +14,8 @@ from mne_labram.models.labram.base import LabramMixin
 from mne_labram.models.labram.classification import LabramForClassification
 from mne_labram.models.labram.inputs import batch_signal, with_arrays
 from mne_labram.models.labram.sizes import resolve_size
+from mne_labram.models.labram.transfer import around_encoder
+from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.initialization import fresh_head
 from mne_labram.nn.pooling import AttentionPooling
 
@@ -382,11 +384,17 @@ class NeuroStorm(LabramMixin, EEGModuleMixin, nn.Module):
         -------
         model : NeuroStorm
             In training mode, on the device of the other.
+
+        Raises
+        ------
+        TypeError
+            If the model is none of these.
+        ValueError
+            If an option makes another encoder of it.
         """
-        new = cls(n_outputs=n_outputs, **{**model._encoder_arguments(), **options})
-        new.to(model.encoder.cls_token)
-        new.encoder.load_state_dict(model.encoder.state_dict())
-        return new
+        if not isinstance(getattr(model, "encoder", None), LabramTransformer):
+            raise TypeError(f"NeuroStorm takes the encoder of one of our LaBraM models, got a {type(model).__name__}.")
+        return around_encoder(cls, model, n_outputs=n_outputs, **options)
 
     @classmethod
     def from_official(

@@ -14,6 +14,7 @@ from mne_labram.models.eegfoundation.encoder import ChannelFusion
 from mne_labram.models.eegfoundation.official import build_classification
 from mne_labram.models.labram.channels import ChannelBinding
 from mne_labram.models.labram.inputs import with_arrays
+from mne_labram.models.labram.transfer import around_encoder
 from mne_labram.nn.initialization import fresh_head, initialize_spread
 from mne_labram.nn.pooling import AttentionPooling
 
@@ -347,17 +348,10 @@ class EEGFoundationForClassification(EEGFoundationMixin, EEGModuleMixin, nn.Modu
         """
         if not isinstance(model, EEGFoundationMixin):
             raise TypeError(f"EEGFoundationForClassification has no use for the encoder of {type(model).__name__}.")
-        arguments = model._encoder_arguments()
         if isinstance(model, cls):
             own = ("head_dim", "head_layers", "head_heads", "pooling")
-            arguments |= {name: model._braindecode_init_kwargs[name] for name in own}
-        new = cls(n_outputs=n_outputs, **{**arguments, **options})
-        new.to(model.encoder.patch_embed.table)
-        try:
-            new.encoder.load_state_dict(model.encoder.state_dict())
-        except RuntimeError:
-            raise ValueError("These options make an encoder of another size; leave out those that shape it.") from None
-        return new
+            options = {**{name: model._braindecode_init_kwargs[name] for name in own}, **options}
+        return around_encoder(cls, model, n_outputs=n_outputs, **options)
 
     @classmethod
     def from_official(

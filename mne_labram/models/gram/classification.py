@@ -11,6 +11,7 @@ from mne_labram.models.gram.base import GramMixin
 from mne_labram.models.gram.official import official_classification
 from mne_labram.models.gram.sizes import default_out_indices, resolve_gram_size
 from mne_labram.models.labram.inputs import with_arrays
+from mne_labram.models.labram.transfer import around_encoder
 from mne_labram.nn.initialization import fresh_head
 
 __all__ = ["GramForClassification"]
@@ -255,10 +256,4 @@ class GramForClassification(GramMixin, EEGModuleMixin, nn.Module):
                 f"GramForClassification takes the encoder of a GramForRestoration or GramForClassification, got a "
                 f"{type(model).__name__}."
             )
-        new = cls(n_outputs=n_outputs, **{**model._encoder_arguments(), **options})
-        new.to(model.encoder.cls_token)
-        try:
-            new.encoder.load_state_dict(model.encoder.state_dict())
-        except RuntimeError:
-            raise ValueError("These options make an encoder of another size; leave out those that shape it.") from None
-        return new
+        return around_encoder(cls, model, n_outputs=n_outputs, **options)

@@ -19,6 +19,8 @@ from mne_labram.models.labram.braindecode import (
 from mne_labram.models.labram.inputs import with_arrays
 from mne_labram.models.labram.official import official_classification
 from mne_labram.models.labram.sizes import resolve_size
+from mne_labram.models.labram.transfer import around_encoder
+from mne_labram.models.labram.transformer import LabramTransformer
 from mne_labram.nn.initialization import fresh_head
 
 __all__ = ["LabramForClassification"]
@@ -331,11 +333,19 @@ class LabramForClassification(LabramMixin, EEGModuleMixin, nn.Module):
         -------
         model : LabramForClassification
             In training mode, on the device of the other.
+
+        Raises
+        ------
+        TypeError
+            If the model is none of these.
+        ValueError
+            If an option makes another encoder of it.
         """
-        new = cls(n_outputs=n_outputs, **{**model._encoder_arguments(), **options})
-        new.to(model.encoder.cls_token)
-        new.encoder.load_state_dict(model.encoder.state_dict())
-        return new
+        if not isinstance(getattr(model, "encoder", None), LabramTransformer):
+            raise TypeError(
+                f"LabramForClassification takes the encoder of one of our LaBraM models, got a {type(model).__name__}."
+            )
+        return around_encoder(cls, model, n_outputs=n_outputs, **options)
 
     @property
     def mapping(self) -> dict[str, str]:

@@ -102,8 +102,16 @@ def test_from_encoder_copies_the_encoder() -> None:
     again = EEGFoundationForClassification.from_encoder(_model(head_dim=32, pooling="attention"), n_outputs=5)
     assert again.final_layer.linear.weight.shape == (5, 32)
     assert again.pooling == "attention"
-    with pytest.raises(ValueError, match="an encoder of another size"):
-        EEGFoundationForClassification.from_encoder(masked, n_outputs=2, embed_dim=32)
+    for option, words in (
+        ({"embed_dim": 32}, "embed_dim=32 makes another encoder"),
+        ({"num_heads": 1}, "num_heads=1 makes another encoder"),
+        ({"hidden_dim": 48}, r"another size; leave out those that shape it \(6 tensors have another shape"),
+        ({"amplitude": "minmax"}, "amplitude='minmax' makes another encoder than .*, which has 'mulaw'"),
+        ({"fusion_layers": 0}, "fusion_layers=0 makes another encoder"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            EEGFoundationForClassification.from_encoder(masked, n_outputs=2, **option)
+        assert "\n" not in str(error.value)
     labram = LabramForMaskedModeling(ch_names=CH_NAMES, n_codes=8, **_TINY)
     with pytest.raises(TypeError, match="has no use for the encoder of LabramForMaskedModeling"):
         EEGFoundationForClassification.from_encoder(labram, n_outputs=2)

@@ -34,8 +34,18 @@ def test_encoder_is_that_of_the_pre_trained_model() -> None:
         torch.testing.assert_close(model(_x()), model.final_layer(base.embed(_x(), "cls")))
         mean = GramForClassification.from_encoder(base, n_outputs=3, pooling="mean").eval()
         torch.testing.assert_close(mean(_x()), mean.final_layer(base.embed(_x())))
-    with pytest.raises(ValueError, match="an encoder of another size; leave out those that shape it"):
-        GramForClassification.from_encoder(_pretrained(), n_outputs=2, embed_dim=32)
+    for option, words in (
+        (
+            {"embed_dim": 32},
+            r"embed_dim=32 makes another encoder than that of the GramForRestoration, which has 16",
+        ),
+        ({"num_heads": 4}, "num_heads=4 makes another encoder"),
+        ({"spatial": "coordinates"}, "spatial='coordinates' makes another encoder"),
+        ({"layer_scale": 0.0}, r"an encoder of another size; leave out those that shape it \(6 tensors are unknown"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            GramForClassification.from_encoder(_pretrained(), n_outputs=2, **option)
+        assert "\n" not in str(error.value)
     for wrong in (GramTokenizer(**_TINY, n_codes=8), LabramTokenizer(**_TINY, n_codes=8)):
         with pytest.raises(TypeError, match="takes the encoder of a GramForRestoration or GramForClassification"):
             GramForClassification.from_encoder(wrong, n_outputs=2)

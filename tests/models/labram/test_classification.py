@@ -6,7 +6,9 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
+from mne_labram.models import GramForClassification, NeuroStorm
 from mne_labram.models.labram import LabramForClassification, LabramForMaskedModeling, LabramTokenizer
 
 CH_NAMES = ["FP1", "CZ", "T7"]
@@ -131,6 +133,28 @@ def test_warning_points_at_the_caller() -> None:
         warnings.simplefilter("always")
         model(_x() * 1e-6)
     assert [str(w.message)[:30] for w in caught] == ["The largest value of the input"]
+
+
+def test_from_encoder_refuses_what_makes_another_encoder() -> None:
+    other = LabramForMaskedModeling(n_codes=8, ch_names=CH_NAMES, n_times=400, **TINY)
+    for option, words in (
+        ({"embed_dim": 32}, "embed_dim=32 makes another encoder than that of the LabramForMaskedModeling, which has"),
+        ({"num_layers": 5}, "num_layers=5 makes another encoder"),
+        ({"num_heads": 1}, "num_heads=1 makes another encoder"),
+        ({"patch_size": 100}, "patch_size=100 makes another encoder"),
+        ({"spatial": "coordinates"}, "spatial='coordinates' makes another encoder"),
+        ({"layer_scale": 0.0}, r"an encoder of another size; leave out those that shape it \(\d tensors are unknown"),
+        ({"max_patches": 8}, r"an encoder of another size; leave out those that shape it \(1 tensor has another shape"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            LabramForClassification.from_encoder(other, n_outputs=2, **option)
+        assert "\n" not in str(error.value)
+    for wrong in (nn.Linear(2, 2), GramForClassification(2, ch_names=CH_NAMES, size="small")):
+        for cls in (LabramForClassification, NeuroStorm):
+            with pytest.raises(TypeError, match="encoder of one of our LaBraM models, got a (Linear|GramFor)"):
+                cls.from_encoder(wrong, n_outputs=2)
+    with pytest.raises(ValueError, match="num_layers=5 makes another encoder"):
+        NeuroStorm.from_encoder(other, num_layers=5)
 
 
 @pytest.mark.parametrize("source", ["masked", "tokenizer", "classification", "spectrum"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import mne
 import numpy as np
 
+from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.labels import parse_channel_name
 from mne_labram.signal.positions import electrode_positions, positions_from_chs
@@ -32,6 +33,8 @@ class EegChannels:
         Their names there.
     positions : ndarray, shape (n_channels, 3)
         Head coordinates in metres.
+    aligned : ndarray, shape (n_channels, 3)
+        The same on the template's head, see :func:`~mne_labram.signal.alignment.align_to_template`: what models know.
     notes : list of str
         What was left out, and where positions come from.
     """
@@ -39,6 +42,7 @@ class EegChannels:
     picks: list[int]
     names: list[str]
     positions: np.ndarray
+    aligned: np.ndarray
     notes: list[str] = field(default_factory=list)
 
 
@@ -59,7 +63,7 @@ def eeg_channels(info: mne.Info) -> EegChannels:
     Raises
     ------
     ContractError
-        If there are fewer than two such channels.
+        If there are fewer than two such channels, or positions cannot be metres on a head.
     """
     picks = mne.pick_types(info, meg=False, eeg=True, exclude=()).tolist()
     if not picks:
@@ -73,10 +77,13 @@ def eeg_channels(info: mne.Info) -> EegChannels:
     notes = []
     if sum(placed) >= sum(named):
         keep, positions = placed, own
+        aligned = np.full((len(picks), 3), np.nan)
+        aligned[np.array(placed)] = align_to_template(own[np.array(placed)])
     else:
         keep = named
         positions = np.full((len(picks), 3), np.nan)
         names = [info["ch_names"][pick] for pick, ok in zip(picks, named, strict=True) if ok]
+        aligned = positions
         positions[np.array(named)] = electrode_positions(names)[:, :3]
         notes.append("Electrodes were taken to be where MNE's 10-05 template has their names.")
     rows = np.flatnonzero(keep)
@@ -97,7 +104,7 @@ def eeg_channels(info: mne.Info) -> EegChannels:
             f"{_listed(others)}: not used, for want of a position or because they are differences of electrodes."
         )
     chosen = [picks[row] for row in rows]
-    return EegChannels(chosen, [info["ch_names"][pick] for pick in chosen], positions[rows], notes)
+    return EegChannels(chosen, [info["ch_names"][pick] for pick in chosen], positions[rows], aligned[rows], notes)
 
 
 class Intervals:

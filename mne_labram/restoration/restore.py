@@ -224,7 +224,9 @@ def make_predictor(
         If ``method`` has no ``observe`` and ``predict``.
     """
     if isinstance(method, str):
-        return METHODS[method](channels.names, channels.positions, sfreq, model)
+        # Splines are fitted to the head that was measured; models have seen the template's.
+        positions = channels.aligned if method == "gram" else channels.positions
+        return METHODS[method](channels.names, positions, sfreq, model)
     if isinstance(method, type) or not isinstance(method, ChannelPredictor):
         raise TypeError(
             f"method must be one of {', '.join(map(repr, METHODS))}, or an object with observe and predict, made for "

@@ -503,3 +503,29 @@ def test_nothing_is_known_of_the_error_where_the_recording_is_flat(method: str) 
     assert np.isnan(report.uncertainty).all()
     assert any("The channels that C3 is restored from are flat at times" in note for note in report.notes)
     assert "expected error" not in str(report).split("Note")[0]
+
+
+def test_heads_of_another_size_and_place_are_brought_onto_the_template(recording: mne.io.BaseRaw) -> None:
+    raw = recording.copy().crop(0, 10)
+    mne.rename_channels(raw.info, {name: name.removeprefix("EEG ") for name in raw.ch_names})
+    raw.set_montage("colin27_1020" if "colin27_1020" in mne.channels.get_builtin_montages() else "standard_1020")
+    # Names must not tell where the electrodes are.
+    mne.rename_channels(raw.info, {name: f"E{row}" for row, name in enumerate(raw.ch_names)})
+    other = raw.copy()
+    for each in other.info["chs"]:
+        each["loc"][:3] = 0.9 * each["loc"][:3] + [0.0, 0.02, 0.0]
+    outs = {}
+    for key, each in (("own", raw), ("other", other)):
+        outs[key] = gram_restore(each, ["E8"], calibrate=False).get_data("E8")[0]
+        channels = eeg_channels(each.info)
+        assert_allclose(channels.positions, [ch["loc"][:3] for ch in each.info["chs"]])
+        outs[key, "place"] = channels.aligned
+    away = [np.linalg.norm(ch["loc"][:3] - one["loc"][:3]) for ch, one in zip(raw.info["chs"], other.info["chs"])]
+    apart = np.linalg.norm(outs["own", "place"] - outs["other", "place"], axis=1)
+    assert np.mean(apart) < 0.35 * np.mean(away)
+    power = np.square(outs["own"] - outs["own"].mean()).mean()
+    assert np.square(outs["own"] - outs["other"]).mean() < 0.02 * power
+    for each in other.info["chs"]:
+        each["loc"][:3] *= 1000.0
+    with pytest.raises(ContractError, match="positions are not metres"):
+        gram_restore(other, ["E8"], calibrate=False)

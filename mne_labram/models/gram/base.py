@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from mne_labram.models.gram.channels import gram_rows, spatial_embedding
@@ -20,6 +22,12 @@ __all__ = ["GramMixin"]
 
 # Patches of all channels in a window (Gram, config/*.yaml: 800 samples of 64 channels, 1600 of 32).
 _MAX_TOKENS = 256
+
+
+@lru_cache(maxsize=256)
+def _find_places(names: tuple[str, ...], positions: tuple[tuple[float, ...], ...] | None) -> Tensor:
+    """Positions of channels. A bound model lives for one batch in training, so that it could not remember them."""
+    return resolve_channels(names, spatial="coordinates", positions=positions, model="Gram").positions
 
 
 class GramMixin(LabramMixin):
@@ -75,13 +83,24 @@ class GramMixin(LabramMixin):
         new.max_patches = new._longest(len(new.ch_names))
         return new
 
+    def _places(self) -> Tensor:
+        """Both ends of every bound channel, shape (n_chans, 6), in metres; found once for each binding."""
+        given = self._positions()
+        if given is not None:
+            given = tuple(map(tuple, np.asarray(given, dtype=float).tolist()))
+        return _find_places(tuple(self.ch_names), given)
+
     def _positions(self) -> Any:
         """Positions of channels whose names alone do not tell them: as given, or as the recording has them."""
         remembered = self._braindecode_init_kwargs["ch_positions"]
         if remembered is not None or self._chs_info is None or self.spatial == "names":
             return remembered
-        binding = resolve_channels(self.ch_names, self._chs_info, spatial="coordinates", model=type(self).__name__)
-        return binding.positions
+        # Asked for in every step of training, and a head shape takes 16 ms to be brought onto the template.
+        known = self.__dict__.get("_known_positions")
+        if known is None or known[0] is not self._chs_info:
+            binding = resolve_channels(self.ch_names, self._chs_info, spatial="coordinates", model=type(self).__name__)
+            known = self._known_positions = (self._chs_info, binding.positions)
+        return known[1]
 
     def _build_encoder(
         self,

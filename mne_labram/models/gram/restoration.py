@@ -22,7 +22,6 @@ from mne_labram.models.gram.spatial_filter import MIN_CHANNELS, SpatialFilter
 from mne_labram.models.gram.tokenizer import GramTokenizer
 from mne_labram.models.gram.transformer import GramTransformer
 from mne_labram.models.labram.base import SFREQ
-from mne_labram.models.labram.channels import resolve_channels
 from mne_labram.models.labram.inputs import batch_artefact, batch_signal, with_arrays
 from mne_labram.models.labram.sizes import replace_numbers
 from mne_labram.nn.full_precision import without_autocast
@@ -453,11 +452,8 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         spatial_filter = self.spatial_filter if spatial_filter is None else spatial_filter
         if x.shape[1] < MIN_CHANNELS:
             return 0.0 * torch.stack([each.sum() for each in spatial_filter.parameters()]).sum()
-        binding = resolve_channels(
-            self.ch_names, spatial="coordinates", positions=self._positions(), model=type(self).__name__
-        )
-        dtype, n_patches = spatial_filter.log_noise.dtype, x.shape[2] // self.patch_size
-        positions = torch.as_tensor(binding.positions, dtype=dtype, device=x.device)
+        n_patches = x.shape[2] // self.patch_size
+        positions = self._places().to(device=x.device, dtype=spatial_filter.log_noise.dtype)
         with without_autocast(x.device):
             return spatial_filter.training_loss(
                 x, positions, SFREQ, n_patches, n_draws=n_draws, artefact=artefact, generator=generator

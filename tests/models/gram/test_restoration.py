@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mne_labram.models.gram import GramForRestoration, GramTokenizer
+from mne_labram.models.gram import GramForRestoration, GramTokenizer, base
 from mne_labram.models.gram.masks import draw_equal_mask, rows_by_count
 from mne_labram.models.labram import LabramTokenizer
+from mne_labram.models.labram.channels import ChannelBinding, resolve_channels
 from mne_labram.weights import load_checkpoint, save_checkpoint
 
 NAMES = ["FP1", "CZ", "T7", "O2"]
@@ -173,20 +174,23 @@ def test_number_formats() -> None:
         torch.testing.assert_close(mixed[name].double(), exact, rtol=0.05, atol=0.01)
 
 
+_PLACES = np.array([[0.0, 0.09, 0.05], [0.07, 0.02, 0.07], [-0.07, 0.02, 0.07], [0.0, -0.07, 0.06]])
+
+
+def _info(where: np.ndarray) -> list[dict]:
+    """Channels whose names say nothing."""
+    return [
+        {"ch_name": f"E{i + 1}", "loc": np.r_[place, np.zeros(9)], "kind": 2, "coord_frame": 4}
+        for i, place in enumerate(where)
+    ]
+
+
 def test_channels_that_only_the_recording_knows() -> None:
     """Labels and spatial filter get the positions that the encoder got from ``chs_info``."""
-    places = np.array([[0.0, 0.09, 0.05], [0.07, 0.02, 0.07], [-0.07, 0.02, 0.07], [0.0, -0.07, 0.06]])
-
-    def info(where: np.ndarray) -> list[dict]:
-        return [
-            {"ch_name": f"E{i + 1}", "loc": np.r_[place, np.zeros(9)], "kind": 2, "coord_frame": 4}
-            for i, place in enumerate(where)
-        ]
-
     tokenizer = _tokenizer(spatial="coordinates")
     models = [
-        _model(ch_names=None, chs_info=info(where), spatial="coordinates", spatial_filter=_FILTER)
-        for where in (places, places[::-1])
+        _model(ch_names=None, chs_info=_info(where), spatial="coordinates", spatial_filter=_FILTER)
+        for where in (_PLACES, _PLACES[::-1])
     ]
     for model in models:
         assert torch.isfinite(model.training_step(_x(), tokenizer, mask=_mask())["restoration_loss"])
@@ -198,6 +202,35 @@ def test_channels_that_only_the_recording_knows() -> None:
     assert again.ch_names == models[0].ch_names
     assert torch.equal(again.encoder.spatial_embed.features, second)
     assert not torch.equal(first, second)
+
+
+def test_where_channels_are_is_found_once_for_each_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = _model(spatial_filter=_FILTER)
+    by_place = _model(ch_names=None, chs_info=_info(_PLACES), spatial="coordinates", spatial_filter=_FILTER)
+    montages = [["FP1", "CZ", "O2", "F3"], ["FP2", "T8", "O1", "CZ"], ["F3-C3", "C3-P3", "P3-O1", "F4-C4"]]
+    calls = []
+
+    def counted(*args, **kwargs) -> ChannelBinding:
+        calls.append(args)
+        return resolve_channels(*args, **kwargs)
+
+    monkeypatch.setattr(base, "resolve_channels", counted)
+    base._find_places.cache_clear()
+    for _ in range(3):
+        for model in (by_name, by_place):
+            for names in montages:  # a bound model lives for one step
+                bound = model.bind_channels(names)
+                assert torch.isfinite(bound.restoration_loss(_x(), generator=torch.Generator().manual_seed(0)))
+                assert torch.equal(bound._places(), resolve_channels(names, spatial="coordinates").positions)
+        by_place.restoration_loss(_x())
+        wanted = resolve_channels(None, _info(_PLACES), spatial="coordinates").positions
+        assert torch.equal(by_place._places(), wanted)
+    # Once for each list of names, and for the recording's positions when they are aligned and when they are read.
+    assert len(calls) == len(montages) + 2
+    # Positions that are given are others, under the same names.
+    places = torch.from_numpy(np.hstack([_PLACES, _PLACES]))
+    assert torch.equal(by_place.bind_channels(montages[0], positions=places)._places(), places)
+    assert torch.equal(copy.deepcopy(by_place)._places(), wanted)
 
 
 def test_mimic_is_the_published_one_in_units_of_a_tenth_of_a_millivolt() -> None:

@@ -45,7 +45,7 @@ SHIPPED = {
     "eegfoundation-tiny": "amplitude/final.safetensors",
 }
 # Offsets and slopes that are tried, on three of the subjects that models are trained on.
-OFFSETS, SLOPES, SUBJECTS = (-4.0, -3.0, -2.0, -1.0, 0.0), (0.75, 1.0, 1.5, 2.0, 3.0), (2, 8, 14)
+OFFSETS, SLOPES, SUBJECTS = (-3.0, -2.5, -2.0, -1.5, -1.0), (1.0, 1.25, 1.5), (2, 8, 14)
 
 
 def ways(data: Any, model: Any, **models: Any) -> dict[str, Any]:

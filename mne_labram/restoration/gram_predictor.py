@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter1d
 
 from mne_labram.decoding.inference import resolve_model
 from mne_labram.nn.conditional import conditional_weights, visible_reference
 from mne_labram.restoration.bands import BAND_EDGES, BandCovariances, constant_runs, split_bands
+from mne_labram.restoration.denoising import expected_level, running_power, typical_levels, visible_power, wiener
 from mne_labram.restoration.predictors import check_two_visible, checked_signal
 from mne_labram.signal.contract import ContractError
 
@@ -20,8 +21,19 @@ __all__ = ["GramPredictor"]
 # Seconds of the windows that the filter adapts to, of the shortest piece of one that says something about slow bands,
 # and of the average that the error is rated over.
 _WINDOW, _SHORTEST, _RATED_OVER = 8.0, 1.0, 1.0
-# Seconds that a doubtful channel is compared with its prediction over.
-_DOUBTED_OVER = 0.25
+# Where the believed channels have so many times the power that they have on average in the good stretches of the
+# recording, or else in a typical spectrum, they are not taken at their word: EEG varies as well, but little is lost by
+# that. In a stretch of that many seconds it must be twice as many times.
+_MORE_THAN_KNOWN, _MORE_THAN_TYPICAL, _STRETCH = 1.7, 3.0, 1.0
+# As a multiple of that, what is reported: an artefact for sure, by the power over a second (it is exceeded in one of a
+# hundred windows of 8 s of subjects 00 to 17 of EEGMAT).
+_REPORTED = 3.0
+# Seconds of good stretches that are enough to go by, and bands that are too few to have a typical spectrum.
+_KNOWN, _FEW_BANDS = 8.0, 3
+# A band of less than this share of the power is none.
+_SILENT = 1e-5
+# Expected squared errors of what is kept, times this: they were half of the real ones on subjects 2, 8, 14 of EEGMAT.
+_MISFIT = 2.0
 # What is hidden is filled, divided into bands, and predicted anew: bands of visible samples near it change by that.
 _ROUNDS = 2
 # Seconds of the rest of the recording that count: more would outweigh the window at hand without end.
@@ -30,8 +42,29 @@ _MOST_CALIBRATION = 120.0
 # electrodes best, above all where channels depend on one another (ICA leaves such). Chosen on subjects 6 to 11 of
 # EEGMAT, where 1.5 to 0.2 s do equally well.
 _TRUST = 1.5
+# Sets of hidden channels that are solved for at once.
+_AT_ONCE = 64
 # Rounds of the EM algorithm: with half of the patches hidden, four leave 4 % less error than two.
 _EM_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """An artefact in most channels.
+
+    Attributes
+    ----------
+    covariances : ndarray, shape (n_bands, n_channels, n_channels)
+        Of EEG without it, µV².
+    bands : ndarray of bool, shape (n_bands,)
+        Where it is.
+    when : ndarray of bool, shape (n_times,)
+        Samples.
+    """
+
+    covariances: np.ndarray
+    bands: np.ndarray
+    when: np.ndarray
 
 
 class GramPredictor:
@@ -47,6 +80,11 @@ class GramPredictor:
         Sampling rate in Hz, any: weights are found per band and act on the signal as it was recorded.
     model : GramForRestoration | str | path-like
         The model, a checkpoint file, or a name of :func:`mne_labram.list_pretrained`.
+
+    Attributes
+    ----------
+    in_most : ndarray of bool, shape (n_times,)
+        Samples of the last prediction at which most channels hold an artefact; looked for beside doubtful ones only.
 
     Raises
     ------
@@ -82,6 +120,8 @@ class GramPredictor:
         self.filter = spatial_filter.eval()
         self.positions = torch.from_numpy(positions).float()
         self._observed = BandCovariances(len(self.ch_names), self.sfreq)
+        self.in_most = np.zeros(0, bool)
+        self._calibrated: tuple[np.ndarray, list[np.ndarray], list[np.ndarray], list[float]] | None = None
         self.n_bands = min(len(self._observed.edges), self.filter.n_bands)
 
     def observe(self, x: np.ndarray, hidden: np.ndarray) -> None:
@@ -100,6 +140,7 @@ class GramPredictor:
             If the shapes do not fit, or a visible sample is not finite.
         """
         self._observed.add(*checked_signal(x, hidden, len(self.ch_names)))
+        self._calibrated = None
 
     def predict(
         self, x: np.ndarray, hidden: np.ndarray, doubtful: np.ndarray | None = None
@@ -113,8 +154,8 @@ class GramPredictor:
         hidden : ndarray of bool, shape (n_channels, n_times)
             What to predict.
         doubtful : ndarray of bool, shape (n_channels, n_times) | None
-            Samples among the hidden ones that hold the signal and an artefact: what of them agrees with the prediction,
-            band by band and quarter of a second by quarter of a second, is kept. ``None``: nothing.
+            Samples among the hidden ones that hold the signal and an artefact: what they show is kept but for the
+            artefact, band by band (:func:`~mne_labram.restoration.denoising.wiener`). ``None``: nothing.
 
         Returns
         -------
@@ -127,6 +168,13 @@ class GramPredictor:
         ------
         ContractError
             If the shapes do not fit, a visible sample is not finite, or fewer than two channels are visible.
+
+        Notes
+        -----
+        Of doubtful channels the difference from the prediction is filtered, of which the conditional covariance is what
+        to expect. Where the believed channels have far more power in a band than they should (than on average in what
+        was observed, or without that than EEG of a typical spectrum), they are filtered with them, in the covariance of
+        what was observed; :attr:`in_most` then says when.
         """
         shown = None
         if doubtful is not None:
@@ -135,7 +183,7 @@ class GramPredictor:
             if not np.isfinite(shown).all():
                 raise ContractError("A doubtful sample is not finite; leave such samples out of what is doubtful.")
         x, hidden = checked_signal(x, hidden, len(self.ch_names))
-        deviation = np.zeros_like(x)
+        deviation, self.in_most = np.zeros_like(x), np.zeros(x.shape[1], bool)
         runs = constant_runs(hidden) if hidden.size else []
         check_two_visible(hidden, runs)
         if not hidden.any():
@@ -158,9 +206,10 @@ class GramPredictor:
         rated: bool = False,
         doubtful: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict once, in overlapping windows that fade into one another."""
+        """Predict once, in overlapping windows that fade into one another; note where most hold an artefact."""
         n_times = x.shape[1]
         out, total, deviation = np.zeros_like(x), np.zeros(n_times), np.zeros_like(x)
+        self.in_most = np.zeros(n_times, bool)
         for start, stop, fade in _windows(n_times, self.sfreq):
             part = slice(start, stop)
             total[part] += fade
@@ -168,7 +217,8 @@ class GramPredictor:
                 continue
             own = None if bands is None else bands[..., part]
             doubt = None if doubtful is None else (doubtful[0][:, part], doubtful[1][..., part])
-            predicted, expected = self._window(x[:, part], hidden[:, part], own, rated, doubt)
+            predicted, expected, shared = self._window(x[:, part], hidden[:, part], own, rated, doubt)
+            self.in_most[part] |= shared
             out[:, part] += fade * predicted
             deviation[:, part] += fade * expected
         return np.where(hidden, out / total, x), np.where(hidden, deviation / total, 0.0)
@@ -180,9 +230,12 @@ class GramPredictor:
         bands: np.ndarray | None,
         rated: bool,
         doubtful: tuple[np.ndarray, np.ndarray] | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict what is hidden in one window, from signals divided into bands or as they are."""
-        runs = constant_runs(hidden)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predict what is hidden in one window, from signals divided into bands or as they are.
+
+        Also returns the samples at which most channels see an artefact, as far as that was looked for.
+        """
+        runs = constant_runs(hidden if doubtful is None else np.vstack([hidden, doubtful[0]]))
         covariances, visible, seconds = self._calibration()
         worth = 1.0 / (1.0 + sum(seconds) / _TRUST)
         if bands is not None:
@@ -194,56 +247,101 @@ class GramPredictor:
                     visible.append(~hidden[:, start])
                     seconds.append((stop - start) / self.sfreq)
         model = self._model(covariances, visible, seconds, worth)
-        out, deviation = np.zeros_like(x), np.zeros_like(x)
+        out, deviation, shared = np.zeros_like(x), np.zeros_like(x), np.zeros(x.shape[1], bool)
         signals = x[None] if bands is None else bands
         if bands is None:
             model = (model * self._typical_power(covariances, visible, seconds)).sum(dim=0, keepdim=True)
-        patterns: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        solved = _solve(model, [hidden[:, start] for start, _ in runs])
         for start, stop in runs:
             off = hidden[:, start]
             if not off.any():
                 continue
-            key = off.tobytes()
-            if key not in patterns:
-                seen = torch.from_numpy(~off).double().expand(len(model), -1)
-                weights, unknown = conditional_weights(model, seen)
-                reference = visible_reference(seen)
-                power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
-                ratio = unknown.diagonal(dim1=-2, dim2=-1) / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
-                patterns[key] = weights.numpy(), ratio.numpy()
-            weights, ratio = patterns[key]
-            for index, signal in enumerate(signals[:, :, start:stop]):
+            weights, unknown = solved[off.tobytes()]
+            here = slice(start, stop)
+            doubt = None if doubtful is None else doubtful[0][off, start]
+            most = None
+            if doubt is not None and doubt.any():
+                most = self._in_most(signals[: len(weights), ~off, here], off)
+                shared[here] |= most.when
+            for index, signal in enumerate(signals[:, :, here]):
                 # Bands above those of the model, at high rates, are its last one's.
                 own = min(index, len(weights) - 1)
                 predicted = weights[own][off] @ signal
                 if rated:
                     centred = signal[~off] - signal[~off].mean(axis=0)
-                    variance = ratio[own][off][:, None] * self._power(centred, _RATED_OVER).sum(axis=0)
-                    if doubtful is not None:
-                        beside = doubtful[1][index, :, start:stop]
-                        difference = beside[off] - beside[~off].mean(axis=0) - predicted
-                        predicted, variance = self._denoised(
-                            own, predicted, difference, variance, doubtful[0][off, start:stop]
-                        )
-                    deviation[off, start:stop] += variance
-                out[off, start:stop] += predicted
+                    power = running_power(centred, self.sfreq, _RATED_OVER).sum(axis=0)
+                    variance = unknown[own].diagonal()[off][:, None] * power
+                    if most is not None:
+                        beside = doubtful[1][index, :, here]
+                        if most.bands[own]:
+                            predicted, variance = self._unmixed(own, beside, off, doubt, most)
+                        else:
+                            difference = (beside[off] - beside[~off].mean(axis=0) - predicted)[doubt]
+                            covariance = unknown[own][np.ix_(off, off)][np.ix_(doubt, doubt)]
+                            kept, left = self._kept(own, covariance, difference, power)
+                            predicted[doubt] += kept
+                            variance[doubt] = left
+                    deviation[off, here] += variance
+                out[off, here] += predicted
             # Predictions are relative to the mean of the visible channels.
-            out[off, start:stop] += x[~off, start:stop].mean(axis=0)
-        return out, np.sqrt(np.maximum(deviation, 0.0))
+            out[off, here] += x[~off, here].mean(axis=0)
+        return out, np.sqrt(np.maximum(deviation, 0.0)), shared
 
-    def _power(self, signal: np.ndarray, seconds: float) -> np.ndarray:
-        """Average squares over a time around every sample."""
-        return uniform_filter1d(np.square(signal), max(1, int(seconds * self.sfreq)), axis=1, mode="nearest")
-
-    def _denoised(
-        self, band: int, predicted: np.ndarray, difference: np.ndarray, variance: np.ndarray, doubtful: np.ndarray
+    def _kept(
+        self, band: int, covariance: np.ndarray, difference: np.ndarray, power: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keep of one band of doubtful channels what may be signal; return it with the variance of its error."""
-        tiny = np.finfo(float).tiny
-        excess = self._power(difference, _DOUBTED_OVER) / np.maximum(variance, tiny)
-        share = np.where(doubtful, self.filter.kept(torch.from_numpy(excess), band).numpy(), 0.0)
-        left = np.square(1 - share) + np.square(share) * np.maximum(excess - 1, 0.0)
-        return predicted + share * difference, left * variance
+        """Keep of differences from predictions, of which the covariance is known, what is not too large to be right."""
+        size = np.sqrt(np.maximum(power, np.finfo(float).tiny))
+        mixing, amplitudes, variance = wiener(covariance, difference / size, self.sfreq, self._share(band))
+        return size * (mixing @ amplitudes), _MISFIT * power * (np.square(mixing) @ variance)
+
+    def _share(self, band: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda excess: self.filter.kept(torch.from_numpy(excess), band).numpy()
+
+    def _in_most(self, signals: np.ndarray, off: np.ndarray) -> _Shared:
+        """Tell in which bands the believed channels have far more power than they should, and when."""
+        if self._calibrated is None:
+            observed = self._calibration()
+            model = self._model(*observed, 1.0 / (1.0 + sum(observed[2]) / _TRUST)).numpy()
+            self._calibrated = model, *observed
+        model, covariances, visible, seconds = self._calibrated
+        power = np.square(signals - signals.mean(axis=1, keepdims=True)).sum(axis=1)
+        modelled = visible_power(model, ~off)
+        if sum(seconds) >= _KNOWN:
+            level, most = expected_level(model, covariances, visible, seconds), _MORE_THAN_KNOWN
+        else:
+            typical = typical_levels(power.mean(axis=1) / (~off).sum()) * (~off).sum()
+            level, most = typical / np.maximum(modelled, np.finfo(float).tiny), _MORE_THAN_TYPICAL
+        # Of a short stretch the power says less.
+        most *= 1.0 + _STRETCH * self.sfreq / power.shape[1]
+        bound = most * level * modelled
+        bands = power.mean(axis=1) > bound
+        if bands.any():
+            # Artefacts that are large in one band are seldom absent from the next.
+            bands = power.mean(axis=1) > bound / np.sqrt(most)
+        # Where filters left nothing, rounding varies as it likes.
+        bands &= power.mean(axis=1) > _SILENT * power.mean(axis=1).sum()
+        if len(model) <= _FEW_BANDS and sum(seconds) < _KNOWN:
+            bands[:] = False
+        over = running_power(np.sqrt(power[bands]), self.sfreq, _RATED_OVER) > _REPORTED * bound[bands, None]
+        return _Shared(model * np.maximum(level, _SILENT * level.max())[:, None, None], bands, over.any(axis=0))
+
+    def _unmixed(
+        self, band: int, signal: np.ndarray, off: np.ndarray, doubt: np.ndarray, most: _Shared
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Restore channels where all of them hold an artefact; return that with the variance of its error."""
+        observed = ~off
+        observed[np.flatnonzero(off)[doubt]] = True
+        n = int(observed.sum())
+        contrasts = np.linalg.qr(np.hstack([np.ones((n, 1)), np.eye(n)[:, : n - 1]]))[0][:, 1:]
+        expected = contrasts.T @ most.covariances[band][np.ix_(observed, observed)] @ contrasts
+        mixing, amplitudes, variance = wiener(expected, contrasts.T @ signal[observed], self.sfreq, self._share(band))
+        weights, unknown = _solve(torch.from_numpy(most.covariances[band][None]), [~observed])[(~observed).tobytes()]
+        every = weights[0][:, observed] @ contrasts @ mixing
+        mixing = every[off] - every[~off].mean(axis=0)
+        power = visible_power(most.covariances[band], observed)
+        lacking = unknown[0].diagonal()[off][:, None] * power
+        return mixing @ amplitudes, _MISFIT * (np.square(mixing) @ variance) + lacking
 
     def _calibration(self) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
         """Return what was observed, as further pieces; at most two minutes' worth."""
@@ -297,6 +395,25 @@ class GramPredictor:
             # EEG falls off with frequency.
             power = 1.0 / (1.0 + np.arange(self.n_bands))
         return torch.from_numpy(power / max(power.sum(), 1e-30))[:, None, None]
+
+
+def _solve(model: torch.Tensor, hidden: list[np.ndarray]) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
+    """Find weights, and the covariance of what remains unknown, of each set of hidden channels; all at once.
+
+    The latter is given as a multiple of the power of the visible channels, summed over them.
+    """
+    sets = {off.tobytes(): off for off in hidden}
+    out: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    keys = list(sets)
+    for first in range(0, len(keys), _AT_ONCE):
+        some = keys[first : first + _AT_ONCE]
+        seen = torch.from_numpy(~np.stack([sets[key] for key in some])).double()[:, None].expand(-1, len(model), -1)
+        weights, unknown = conditional_weights(model.expand(len(some), -1, -1, -1), seen)
+        reference = visible_reference(seen)
+        power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
+        unknown = unknown / power.sum(dim=2)[..., None, None].clamp_min(1e-12)
+        out |= {key: (w.numpy(), u.numpy()) for key, w, u in zip(some, weights, unknown, strict=True)}
+    return out
 
 
 def _windows(n_times: int, sfreq: float) -> list[tuple[int, int, np.ndarray]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["RestorationReport", "RestoredSegment"]
+__all__ = ["RestorationReport", "RestoredSegment", "note_in_most"]
+
+# Stretches that a note lists.
+_PLACES = 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,44 @@ class RestorationReport:
             lines.append(f"  {name}: {len(each)} x, {sum(s.duration for s in each):.6g} s{error}{gain}")
         lines += [f"  Note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def note_in_most(spans: Iterable[tuple[int, int, int]], sfreq: float, in_epochs: bool, calibrated: bool) -> str:
+    """Say where most channels hold an artefact.
+
+    Parameters
+    ----------
+    spans : iterable of (int, int, int)
+        Number of the epoch, first sample, and the one after the last.
+    sfreq : float
+        Samples per second.
+    in_epochs : bool
+        Whether there are epochs.
+    calibrated : bool
+        Whether good stretches of the recording were seen.
+
+    Returns
+    -------
+    note : str
+        One sentence.
+    """
+    joined: list[list[int]] = []
+    for number, start, stop in sorted(spans):
+        # A second of good signal between two bursts is no end.
+        if joined and joined[-1][0] == number and start - joined[-1][2] <= sfreq:
+            joined[-1][2] = max(joined[-1][2], stop)
+        else:
+            joined.append([number, start, stop])
+    places = []
+    for number, start, stop in joined[:_PLACES]:
+        epoch = f" of epoch {number}" if in_epochs else ""
+        places.append(f"between {start / sfreq:.4g} and {stop / sfreq:.4g} s{epoch}")
+    more = f", and {len(joined) - _PLACES} more times" if len(joined) > _PLACES else ""
+    known = "what was good of the recording" if calibrated else "what EEG usually looks like"
+    return (
+        f"Artefact in most channels {', '.join(places)}{more}: the others are no measure there, and what is "
+        f"kept goes by {known}; better leave these parts out."
+    )
 
 
 def _plain(array: np.ndarray) -> Any:

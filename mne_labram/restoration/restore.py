@@ -15,7 +15,7 @@ from mne_labram.decoding.progress import progress_bar
 from mne_labram.restoration.hidden import EegChannels, Intervals, check_visible, eeg_channels
 from mne_labram.restoration.overlay import Patches, RawRestored
 from mne_labram.restoration.predictors import ChannelPredictor, RidgePredictor, SplinePredictor
-from mne_labram.restoration.report import RestorationReport, RestoredSegment
+from mne_labram.restoration.report import RestorationReport, RestoredSegment, note_in_most
 from mne_labram.restoration.segments import distrusted_epochs, distrusted_raw, epochs_targets, raw_targets
 from mne_labram.restoration.stretches import SeamFit, Signal, observe_signal, restore_signal
 from mne_labram.signal.contract import ContractError
@@ -92,9 +92,9 @@ def gram_restore(
     crossfade : float
         Seconds over which what is predicted leads over to what is visible, within the segment.
     denoise : bool
-        What is restored holds the signal and an artefact (muscle, eyes, a pop): keep of it what agrees with what the
-        others tell, band by band and quarter of a second by quarter of a second, with ``method="gram"``. Leave it
-        ``False`` where the electrode saw nothing.
+        What is restored holds the signal and an artefact (muscle, eyes, a pop): take out only what the others do not
+        tell and is more than they may be wrong by, by a multichannel Wiener filter in each band, with
+        ``method="gram"``. Name all channels that see the artefact. Leave it ``False`` where the electrode saw nothing.
     reset_bads : bool
         Take channels that were restored from end to end out of ``info["bads"]``, and remove the BAD annotations whose
         channels were all restored.
@@ -285,6 +285,7 @@ class _Work:
     counts: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     broken: int = 0
     flat: set[int] = field(default_factory=set)
+    in_most: list[tuple[int, int, int]] = field(default_factory=list)
 
     def run(
         self, signals: Sequence[Signal], predictor: ChannelPredictor, crossfade: float, denoise: bool
@@ -293,8 +294,9 @@ class _Work:
         total = sum(stop - start for signal in signals for start, stop, _ in signal.targets.groups())
         with progress_bar(int(total / self.sfreq), "Restoring", unit="s") as bar:
 
-            def done(samples: int, broken: int) -> None:
+            def done(samples: int, broken: int, in_most: list[tuple[int, int]]) -> None:
                 self.broken += broken
+                self.in_most += [(number, *span) for span in in_most]
                 bar.update(int(samples / self.sfreq))
 
             for number, signal in enumerate(signals):
@@ -347,6 +349,8 @@ class _Work:
                 f"{self.broken} values beside what was restored are NaN or infinite; they were not used and are as "
                 "they were."
             )
+        if self.in_most:
+            notes.append(note_in_most(self.in_most, self.sfreq, self.in_epochs, calibrated > 0))
         if self.flat:
             flat = ", ".join(self.channels.names[row] for row in sorted(self.flat))
             notes.append(

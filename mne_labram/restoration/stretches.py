@@ -215,7 +215,7 @@ def restore_signal(
     signal: Signal,
     predictor: ChannelPredictor,
     crossfade: float,
-    progress: Callable[[int, int], None] = lambda samples, broken: None,
+    progress: Callable[[int, int, list[tuple[int, int]]], None] = lambda samples, broken, in_most: None,
     denoise: bool = False,
 ) -> Iterator[tuple[SeamFit, int, np.ndarray, np.ndarray]]:
     """Yield what replaces the targets, stretch by stretch.
@@ -229,7 +229,8 @@ def restore_signal(
     crossfade : float
         Seconds over which what was predicted leads over to what is visible.
     progress : callable
-        Told how many samples were done, and how many values among the visible channels were not finite.
+        Told how many samples were done, how many values among the visible channels were not finite, and from which
+        samples to which most channels hold an artefact.
     denoise : bool
         Let the predictor keep what of the targets agrees with its prediction; gain, offset and seams are then the
         targets' own.
@@ -304,7 +305,9 @@ def restore_signal(
                 expected = np.where(np.isfinite(expected), expected, fit.residual[:, None])
                 # Of channels without any signal no error can be told, and it is not none.
                 yield fit, first, samples, np.where(expected > _LEAST_ERROR, expected, np.nan)
-            progress(stop - start, broken)
+            in_most = getattr(predictor, "in_most", None) if denoise else None
+            spans = [] if in_most is None else _runs(in_most[start - low : stop - low])
+            progress(stop - start, broken, [(start + first, start + last) for first, last in spans])
 
 
 def _predict(

@@ -201,3 +201,48 @@ def test_gram_restore_with_a_model(model, shared_data):
     np.testing.assert_array_equal(spoilt.get_data(), before)
     with pytest.raises(ValueError, match="method='spline' predicts from other channels alone"):
         gram_restore(spoilt, "all", segments, method="spline", denoise=True)
+
+
+def test_what_most_channels_see_is_taken_out_by_what_is_known_of_the_recording(model):
+    """Movement in all channels: the believed ones mislead; what was observed before does not."""
+    rng = np.random.default_rng(3)
+    t = np.arange(4000) / 100.0
+    x = np.outer(np.linspace(0.5, 1.5, 19), 20 * np.sin(2 * np.pi * 6 * t)) + 3 * _signal(19, 4000) / 10
+    clean = x[:, 3000:]
+    slow = np.cumsum(rng.standard_normal((2, 1000)), axis=1)
+    slow -= slow.mean(axis=1, keepdims=True)
+    artefact = rng.standard_normal((19, 2)) @ slow * 10
+    artefact[:, :300] = 0
+    hidden = np.zeros((19, 1000), bool)
+    hidden[[4, 7]] = True
+    predictor = _predictor(model)
+    predictor.observe(x[:, :3000], np.zeros((19, 3000), bool))
+    reference = clean[~hidden[:, 0]].mean(axis=0)
+    shift = artefact[~hidden[:, 0]].mean(axis=0)
+    told, _ = predictor.predict(clean + artefact, hidden)
+    assert not predictor.in_most.any()
+    kept, deviation = predictor.predict(clean + artefact, hidden, hidden)
+    wanted = clean[[4, 7]]
+    error = np.square(kept[[4, 7]] - shift - wanted)
+    assert error.sum() < 0.1 * np.square(told[[4, 7]] - shift - wanted).sum()
+    assert error.sum() < np.square(wanted - reference).sum()
+    assert predictor.in_most[400:].mean() > 0.8
+    assert not predictor.in_most[50:200].any()
+    assert 0.1 < np.square(deviation[[4, 7]]).sum() / error.sum() < 10
+    predictor.predict(clean, hidden, hidden)
+    assert not predictor.in_most.any()
+
+
+def test_patterns_solved_at_once_are_those_solved_one_by_one(model):
+    from mne_labram.nn.conditional import conditional_weights
+    from mne_labram.restoration import gram_predictor
+
+    rng = np.random.default_rng(0)
+    root = torch.from_numpy(rng.standard_normal((3, 19, 19)))
+    covariances = root @ root.transpose(-1, -2)
+    patterns = [rng.random(19) < 0.4 for _ in range(gram_predictor._AT_ONCE + 5)]
+    solved = gram_predictor._solve(covariances, patterns)
+    assert len(solved) == len({off.tobytes() for off in patterns})
+    for off in (patterns[0], patterns[-1]):
+        weights, _ = conditional_weights(covariances, torch.from_numpy(~off).double().expand(3, -1))
+        np.testing.assert_allclose(solved[off.tobytes()][0], weights.numpy(), atol=1e-10)

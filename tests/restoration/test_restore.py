@@ -520,7 +520,10 @@ def test_heads_of_another_size_and_place_are_brought_onto_the_template(recording
         channels = eeg_channels(each.info)
         assert_allclose(channels.positions, [ch["loc"][:3] for ch in each.info["chs"]])
         outs[key, "place"] = channels.aligned
-    away = [np.linalg.norm(ch["loc"][:3] - one["loc"][:3]) for ch, one in zip(raw.info["chs"], other.info["chs"])]
+    away = [
+        np.linalg.norm(ch["loc"][:3] - one["loc"][:3])
+        for ch, one in zip(raw.info["chs"], other.info["chs"], strict=True)
+    ]
     apart = np.linalg.norm(outs["own", "place"] - outs["other", "place"], axis=1)
     assert np.mean(apart) < 0.35 * np.mean(away)
     power = np.square(outs["own"] - outs["own"].mean()).mean()
@@ -529,3 +532,18 @@ def test_heads_of_another_size_and_place_are_brought_onto_the_template(recording
         each["loc"][:3] *= 1000.0
     with pytest.raises(ContractError, match="positions are not metres"):
         gram_restore(other, ["E8"], calibrate=False)
+
+
+def test_an_artefact_in_most_channels_is_reported(recording: mne.io.BaseRaw) -> None:
+    raw = recording.copy().crop(0, 60)
+    start, stop = int(30 * raw.info["sfreq"]), int(34 * raw.info["sfreq"])
+    rng = np.random.default_rng(0)
+    slow = np.cumsum(rng.standard_normal((2, stop - start)), axis=1)
+    raw._data[:, start:stop] += 2e-5 * rng.standard_normal((19, 2)) @ (slow - slow.mean(axis=1, keepdims=True))
+    _, report = gram_restore(raw, "all", [(29.0, 6.0, raw.ch_names[:2])], denoise=True, return_report=True)
+    (note,) = [note for note in report.notes if note.startswith("Artefact in most channels between ")]
+    numbers = note.removeprefix("Artefact in most channels between ").split(" s")[0].split(" and ")
+    assert_allclose([float(number) for number in numbers], [30.0, 34.0], atol=1.0)
+    assert "what was good of the recording" in note
+    _, report = gram_restore(recording, "all", [(29.0, 6.0, raw.ch_names[:2])], denoise=True, return_report=True)
+    assert not any(note.startswith("Artefact in most") for note in report.notes)

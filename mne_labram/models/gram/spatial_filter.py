@@ -117,7 +117,7 @@ class SpatialFilter(nn.Module):
         self.log_noise = nn.Parameter(torch.full((n_bands,), -2.5))
         self.log_worth = nn.Parameter(torch.full((n_bands,), 4.0))
         # Offset and slope of what is kept of a doubtful channel; no part of the losses here (see kept).
-        self.register_buffer("doubt", torch.tensor([[-3.0, 2.0]]).repeat(n_bands, 1))
+        self.register_buffer("doubt", torch.tensor([[-2.0, 1.25]]).repeat(n_bands, 1))
         self.embed = nn.Linear(n_bands * (n_maps + 1) + 1 + n_maps + n_sites, embed_dim)
         self.blocks = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(
@@ -170,14 +170,13 @@ class SpatialFilter(nn.Module):
         return loadings, self.log_noise[:, None].expand(-1, len(positions))
 
     def kept(self, excess: Tensor, band: int) -> Tensor:
-        """Say how much is kept of what a doubtful channel shows beside what is predicted.
+        """Say how much is kept of what doubtful channels show beside what is predicted.
 
         Parameters
         ----------
         excess : Tensor, any shape
-            Power of the difference, as a multiple of the error that is expected of the prediction: about 1 if the
-            channel is good, more if it holds an artefact.
-
+            Power of the difference in one direction of the space of these channels, as a multiple of the error that is
+            expected of the prediction there: about 1 of what is good, more of an artefact.
         band : int
             Which band.
 
@@ -188,9 +187,9 @@ class SpatialFilter(nn.Module):
 
         Notes
         -----
-        With an offset of 0 and a slope of 1, half of the difference would be kept where it is as large as expected; a
-        Wiener filter keeps ``min(1, 1 / excess)``. Offset and slope of each band are fitted to artefacts simulated onto
-        clean recordings (``doc/weights/make_gram.py``), since power over a quarter of a second is a rough measure.
+        A Wiener filter keeps ``min(1, 1 / excess)``. This goes smoothly from one to the other, since power over half a
+        second, in directions that were themselves found in the window, is a rough measure. Offset and slope of each
+        band are fitted to artefacts simulated onto clean recordings (``doc/weights/make_gram.py``).
         """
         offset, slope = self.doubt[band]
         return torch.sigmoid(-(offset + slope * torch.log(excess.clamp_min(1e-6))))

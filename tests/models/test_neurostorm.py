@@ -1,4 +1,4 @@
-"""NeuroStorm: seconds, channels, amplitude, and where its encoder comes from. The rest: tests/models/test_common.py."""
+"""NeuroStorm: seconds, channels, amplitude, and where its encoder comes from. The rest: tests/models/common/."""
 
 from __future__ import annotations
 

@@ -51,7 +51,9 @@ def main() -> None:
     if line is not None:
         sys.stdout.write(json.dumps(measure(*json.loads(line))) + "\n")
         return
-    sys.stdout.write("| size | input | | channels at a time | ms | MB | times the peer |\n|---|---|---|---|---|---|---|\n")
+    sys.stdout.write(
+        "| size | input | | channels at a time | ms | MB | times the peer |\n|---|---|---|---|---|---|---|\n"
+    )
     for arguments in LINES:
         command = [sys.executable, __file__, "--line", json.dumps(arguments)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

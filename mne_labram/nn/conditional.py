@@ -8,13 +8,16 @@ from torch import Tensor
 __all__ = ["conditional_weights", "expected_covariance", "visible_reference"]
 
 
-def visible_reference(visible: Tensor) -> Tensor:
+def visible_reference(visible: Tensor, referential: Tensor | None = None) -> Tensor:
     """Return what brings channels to the reference of the mean of those that are visible.
 
     Parameters
     ----------
     visible : Tensor, shape (..., n_chans)
         1 where a channel is visible, 0 where it is hidden; at least one is visible.
+    referential : Tensor, shape (n_chans,) | None
+        1 where a channel has the common reference, 0 where it is the difference of two electrodes, from which a
+        reference has gone already: it stays as it is, and has no part in the mean. ``None``: all have it.
 
     Returns
     -------
@@ -22,11 +25,17 @@ def visible_reference(visible: Tensor) -> Tensor:
         ``operator @ x``: all channels minus that mean.
     """
     n_chans = visible.shape[-1]
-    mean = visible / visible.sum(dim=-1, keepdim=True)
-    return torch.eye(n_chans, dtype=visible.dtype, device=visible.device) - mean.unsqueeze(-2)
+    unit = torch.eye(n_chans, dtype=visible.dtype, device=visible.device)
+    if referential is None:
+        return unit - (visible / visible.sum(dim=-1, keepdim=True)).unsqueeze(-2)
+    mean = visible * referential
+    mean = mean / mean.sum(dim=-1, keepdim=True).clamp_min(1.0)
+    return unit - referential.unsqueeze(-1) * mean.unsqueeze(-2)
 
 
-def conditional_weights(covariances: Tensor, visible: Tensor, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
+def conditional_weights(
+    covariances: Tensor, visible: Tensor, ridge: float = 1e-4, referential: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Predict hidden channels from visible ones.
 
     Parameters
@@ -37,6 +46,8 @@ def conditional_weights(covariances: Tensor, visible: Tensor, ridge: float = 1e-
         1 where a channel is visible, 0 where it is hidden.
     ridge : float
         Added to the diagonal of what is inverted, as a share of its mean.
+    referential : Tensor, shape (n_chans,) | None
+        As in :func:`visible_reference`.
 
     Returns
     -------
@@ -52,7 +63,7 @@ def conditional_weights(covariances: Tensor, visible: Tensor, ridge: float = 1e-
     The conditional mean and covariance of a normal distribution (Bishop 2006, Pattern Recognition and Machine Learning,
     equations 2.81 and 2.82). In a reference over all channels a hidden one would be told by the others exactly.
     """
-    reference = visible_reference(visible)
+    reference = visible_reference(visible, referential)
     referenced = reference @ covariances @ reference.transpose(-1, -2)
     hidden = 1.0 - visible
     inner = referenced * (visible.unsqueeze(-1) * visible.unsqueeze(-2))
@@ -66,7 +77,9 @@ def conditional_weights(covariances: Tensor, visible: Tensor, ridge: float = 1e-
     return (weights + torch.diag_embed(visible)) @ reference, conditional
 
 
-def expected_covariance(observed: Tensor, visible: Tensor, model: Tensor, ridge: float = 1e-4) -> Tensor:
+def expected_covariance(
+    observed: Tensor, visible: Tensor, model: Tensor, ridge: float = 1e-4, referential: Tensor | None = None
+) -> Tensor:
     """Complete covariances of which some rows were not observed.
 
     Parameters
@@ -79,6 +92,8 @@ def expected_covariance(observed: Tensor, visible: Tensor, model: Tensor, ridge:
         How channels go together, in any unit and reference.
     ridge : float
         As in :func:`conditional_weights`.
+    referential : Tensor, shape (n_chans,) | None
+        As in :func:`visible_reference`.
 
     Returns
     -------
@@ -90,11 +105,11 @@ def expected_covariance(observed: Tensor, visible: Tensor, model: Tensor, ridge:
     The expectation step of the EM algorithm for normal data with missing values (Little & Rubin 2019, Statistical
     Analysis with Missing Data, section 11.2). What remains unknown is scaled to the power of the visible channels.
     """
-    weights, conditional = conditional_weights(model, visible, ridge)
+    weights, conditional = conditional_weights(model, visible, ridge, referential)
     filled = weights @ observed @ weights.transpose(-1, -2)
-    reference = visible_reference(visible)
+    reference = visible_reference(visible, referential)
     power = (filled.diagonal(dim1=-2, dim2=-1) * visible).sum(-1)
     modelled = ((reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * visible).sum(-1)
     scale = power / modelled.clamp_min(torch.finfo(modelled.dtype).tiny)
-    average = visible_reference(torch.ones_like(visible))
+    average = visible_reference(torch.ones_like(visible), referential)
     return average @ (filled + conditional * scale[..., None, None]) @ average.transpose(-1, -2)

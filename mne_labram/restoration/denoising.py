@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-__all__ = ["TYPICAL_LEVELS", "expected_level", "running_power", "typical_levels", "wiener"]
+__all__ = ["TYPICAL_LEVELS", "TYPICAL_SPREAD", "expected_level", "running_power", "typical_levels", "wiener"]
 
 #: Mean logarithm of the power (µV²) in the bands 0-4-8-13-20-30 Hz and above, over channels in their average reference:
 #: 15 subjects of EEGMAT at rest (00 to 17 but for 2, 8 and 14), windows of 8 s. Only its shape counts, not its level.
@@ -15,6 +15,8 @@ TYPICAL_LEVELS = np.array([3.28, 1.73, 2.46, 1.13, 0.66, -0.25])
 # Of the bands that stand out least, the second says how large the EEG is; the others are then this much above it on
 # average, as a logarithm, in the same windows.
 _STANDS_OUT_LEAST, _ABOVE_IT = 1, 0.25
+#: Standard deviation of what the logarithm of each band's power then differs by: alpha rhythm comes and goes.
+TYPICAL_SPREAD = np.array([0.37, 0.35, 0.65, 0.32, 0.33, 0.46])
 # Seconds that the amplitude of an artefact is measured over, and the share of the mean variance added to what is
 # inverted.
 _AMPLITUDE_OVER, _RIDGE = 0.5, 1e-4
@@ -110,7 +112,11 @@ def typical_levels(power: np.ndarray) -> np.ndarray:
 
 
 def expected_level(
-    model: np.ndarray, observed: list[np.ndarray], visible: list[np.ndarray], seconds: list[float]
+    model: np.ndarray,
+    observed: list[np.ndarray],
+    visible: list[np.ndarray],
+    seconds: list[float],
+    referential: np.ndarray | None = None,
 ) -> np.ndarray:
     """Scale a model of covariances to what was observed.
 
@@ -124,6 +130,8 @@ def expected_level(
         Channels that each of them shows.
     seconds : list of float
         Length of each.
+    referential : ndarray of bool, shape (n_channels,) | None
+        As in :func:`visible_power`.
 
     Returns
     -------
@@ -132,12 +140,12 @@ def expected_level(
     """
     found, modelled = np.zeros(len(model)), np.zeros(len(model))
     for covariance, seen, duration in zip(observed, visible, seconds, strict=True):
-        found += duration * visible_power(covariance, seen)
-        modelled += duration * visible_power(model, seen)
+        found += duration * visible_power(covariance, seen, referential)
+        modelled += duration * visible_power(model, seen, referential)
     return found / np.maximum(modelled, np.finfo(float).tiny)
 
 
-def visible_power(covariance: np.ndarray, visible: np.ndarray) -> np.ndarray:
+def visible_power(covariance: np.ndarray, visible: np.ndarray, referential: np.ndarray | None = None) -> np.ndarray:
     """Return the power of some channels in the reference of their mean, summed over them.
 
     Parameters
@@ -146,11 +154,15 @@ def visible_power(covariance: np.ndarray, visible: np.ndarray) -> np.ndarray:
         Of all channels.
     visible : ndarray of bool, shape (n_channels,)
         Which ones.
+    referential : ndarray of bool, shape (n_channels,) | None
+        Channels that have a common reference; the others, which are differences of two electrodes, are taken as they
+        are. ``None``: all.
 
     Returns
     -------
     power : ndarray, shape (...)
         In the unit of the covariance.
     """
-    part = covariance[..., visible, :][..., visible]
-    return np.trace(part, axis1=-2, axis2=-1) - part.sum(axis=(-2, -1)) / visible.sum()
+    common = visible if referential is None else visible & referential
+    total = covariance[..., visible, visible].sum(axis=-1)
+    return total - covariance[..., common, :][..., common].sum(axis=(-2, -1)) / max(common.sum(), 1)

@@ -123,7 +123,7 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
         if self.method == "ridge" and not self.calibrate:
             raise ContractError("method='ridge' knows nothing but what it is fitted to; leave calibrate=True.")
         inst, _ = self._inst(X)
-        channels = eeg_channels(inst.info)
+        channels = eeg_channels(inst.info, bipolar=self.method == "gram")
         sfreq = float(inst.info["sfreq"])
         predictor = make_predictor(self.method, channels, sfreq, self.model)
         self.calibrated_ = calibrate_predictor(inst, channels, predictor) if self.calibrate else 0.0
@@ -152,7 +152,8 @@ class EEGRestorer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "predictor_")
         inst, lacking = self._inst(X)
-        channels, sfreq = eeg_channels(inst.info), float(inst.info["sfreq"])
+        channels = eeg_channels(inst.info, bipolar=self.method == "gram")
+        sfreq = float(inst.info["sfreq"])
         if channels.names != self.ch_names_ or sfreq != self.sfreq_:
             raise ContractError(
                 f"These are {len(channels.names)} channels at {sfreq:g} Hz ({', '.join(channels.names)}), and the "

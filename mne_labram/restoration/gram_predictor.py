@@ -10,9 +10,16 @@ import numpy as np
 import torch
 
 from mne_labram.decoding.inference import resolve_model
-from mne_labram.nn.conditional import conditional_weights, visible_reference
+from mne_labram.nn.conditional import conditional_weights, expected_covariance, visible_reference
 from mne_labram.restoration.bands import BAND_EDGES, BandCovariances, constant_runs, split_bands
-from mne_labram.restoration.denoising import expected_level, running_power, typical_levels, visible_power, wiener
+from mne_labram.restoration.denoising import (
+    TYPICAL_SPREAD,
+    expected_level,
+    running_power,
+    typical_levels,
+    visible_power,
+    wiener,
+)
 from mne_labram.restoration.predictors import check_two_visible, checked_signal
 from mne_labram.signal.contract import ContractError
 
@@ -22,9 +29,9 @@ __all__ = ["GramPredictor"]
 # and of the average that the error is rated over.
 _WINDOW, _SHORTEST, _RATED_OVER = 8.0, 1.0, 1.0
 # Where the believed channels have so many times the power that they have on average in the good stretches of the
-# recording, or else in a typical spectrum, they are not taken at their word: EEG varies as well, but little is lost by
-# that. In a stretch of that many seconds it must be twice as many times.
-_MORE_THAN_KNOWN, _MORE_THAN_TYPICAL, _STRETCH = 1.7, 3.0, 1.0
+# recording, or are so many standard deviations above a typical spectrum, they are not taken at their word: EEG varies
+# as well, but little is lost by that. In a stretch of that many seconds it must be twice as many times.
+_MORE_THAN_KNOWN, _MORE_THAN_TYPICAL, _STRETCH = 1.7, 3.5, 1.0
 # As a multiple of that, what is reported: an artefact for sure, by the power over a second (it is exceeded in one of a
 # hundred windows of 8 s of subjects 00 to 17 of EEGMAT).
 _REPORTED = 3.0
@@ -119,6 +126,8 @@ class GramPredictor:
             )
         self.filter = spatial_filter.eval()
         self.positions = torch.from_numpy(positions).float()
+        #: Channels in the common reference; the others are differences of two electrodes, which have none.
+        self.referential = (positions[:, :3] == positions[:, 3:]).all(axis=1)
         self._observed = BandCovariances(len(self.ch_names), self.sfreq)
         self.in_most = np.zeros(0, bool)
         self._calibrated: tuple[np.ndarray, list[np.ndarray], list[np.ndarray], list[float]] | None = None
@@ -186,6 +195,12 @@ class GramPredictor:
         deviation, self.in_most = np.zeros_like(x), np.zeros(x.shape[1], bool)
         runs = constant_runs(hidden) if hidden.size else []
         check_two_visible(hidden, runs)
+        for start, _ in runs:
+            if (hidden[:, start] & self.referential).any() and not (~hidden[:, start] & self.referential).any():
+                raise ContractError(
+                    "All channels that have a reference are hidden at once, and bipolar ones do not tell what it was; "
+                    "restore fewer of them at a time."
+                )
         if not hidden.any():
             return x, deviation
         # Without a window's own covariances first: they need a signal without holes.
@@ -242,7 +257,7 @@ class GramPredictor:
             for start, stop in runs:
                 if (stop - start) / self.sfreq >= min(_SHORTEST, x.shape[1] / self.sfreq):
                     piece = bands[: self.n_bands, :, start:stop]
-                    piece = piece - piece.mean(axis=1, keepdims=True)
+                    piece = piece - self._common(piece, np.ones(len(x), bool))
                     covariances.append(piece @ piece.transpose(0, 2, 1) / (stop - start))
                     visible.append(~hidden[:, start])
                     seconds.append((stop - start) / self.sfreq)
@@ -251,7 +266,7 @@ class GramPredictor:
         signals = x[None] if bands is None else bands
         if bands is None:
             model = (model * self._typical_power(covariances, visible, seconds)).sum(dim=0, keepdim=True)
-        solved = _solve(model, [hidden[:, start] for start, _ in runs])
+        solved = _solve(model, [hidden[:, start] for start, _ in runs], self.referential)
         for start, stop in runs:
             off = hidden[:, start]
             if not off.any():
@@ -261,14 +276,14 @@ class GramPredictor:
             doubt = None if doubtful is None else doubtful[0][off, start]
             most = None
             if doubt is not None and doubt.any():
-                most = self._in_most(signals[: len(weights), ~off, here], off)
+                most = self._in_most(signals[: len(weights), :, here], off)
                 shared[here] |= most.when
             for index, signal in enumerate(signals[:, :, here]):
                 # Bands above those of the model, at high rates, are its last one's.
                 own = min(index, len(weights) - 1)
                 predicted = weights[own][off] @ signal
                 if rated:
-                    centred = signal[~off] - signal[~off].mean(axis=0)
+                    centred = (signal - self._common(signal, ~off))[~off]
                     power = running_power(centred, self.sfreq, _RATED_OVER).sum(axis=0)
                     variance = unknown[own].diagonal()[off][:, None] * power
                     if most is not None:
@@ -276,7 +291,7 @@ class GramPredictor:
                         if most.bands[own]:
                             predicted, variance = self._unmixed(own, beside, off, doubt, most)
                         else:
-                            difference = (beside[off] - beside[~off].mean(axis=0) - predicted)[doubt]
+                            difference = ((beside - self._common(beside, ~off))[off] - predicted)[doubt]
                             covariance = unknown[own][np.ix_(off, off)][np.ix_(doubt, doubt)]
                             kept, left = self._kept(own, covariance, difference, power)
                             predicted[doubt] += kept
@@ -284,7 +299,7 @@ class GramPredictor:
                     deviation[off, here] += variance
                 out[off, here] += predicted
             # Predictions are relative to the mean of the visible channels.
-            out[off, here] += x[~off, here].mean(axis=0)
+            out[off, here] += self._common(x[:, here], ~off)[off]
         return out, np.sqrt(np.maximum(deviation, 0.0)), shared
 
     def _kept(
@@ -305,15 +320,17 @@ class GramPredictor:
             model = self._model(*observed, 1.0 / (1.0 + sum(observed[2]) / _TRUST)).numpy()
             self._calibrated = model, *observed
         model, covariances, visible, seconds = self._calibrated
-        power = np.square(signals - signals.mean(axis=1, keepdims=True)).sum(axis=1)
-        modelled = visible_power(model, ~off)
+        power = np.square((signals - self._common(signals, ~off))[:, ~off]).sum(axis=1)
+        modelled = visible_power(model, ~off, self.referential)
         if sum(seconds) >= _KNOWN:
-            level, most = expected_level(model, covariances, visible, seconds), _MORE_THAN_KNOWN
+            level = expected_level(model, covariances, visible, seconds, self.referential)
+            most = np.full(len(level), _MORE_THAN_KNOWN)
         else:
             typical = typical_levels(power.mean(axis=1) / (~off).sum()) * (~off).sum()
-            level, most = typical / np.maximum(modelled, np.finfo(float).tiny), _MORE_THAN_TYPICAL
+            level = typical / np.maximum(modelled, np.finfo(float).tiny)
+            most = np.exp(_MORE_THAN_TYPICAL * TYPICAL_SPREAD[: len(level)])
         # Of a short stretch the power says less.
-        most *= 1.0 + _STRETCH * self.sfreq / power.shape[1]
+        most = most * (1.0 + _STRETCH * self.sfreq / power.shape[1])
         bound = most * level * modelled
         bands = power.mean(axis=1) > bound
         if bands.any():
@@ -332,16 +349,26 @@ class GramPredictor:
         """Restore channels where all of them hold an artefact; return that with the variance of its error."""
         observed = ~off
         observed[np.flatnonzero(off)[doubt]] = True
-        n = int(observed.sum())
-        contrasts = np.linalg.qr(np.hstack([np.ones((n, 1)), np.eye(n)[:, : n - 1]]))[0][:, 1:]
+        # What the common reference does not reach.
+        common = (observed & self.referential)[observed].astype(float)
+        complement = np.linalg.svd(common[None])[2]
+        contrasts = complement[1:].T if common.any() else complement.T
         expected = contrasts.T @ most.covariances[band][np.ix_(observed, observed)] @ contrasts
         mixing, amplitudes, variance = wiener(expected, contrasts.T @ signal[observed], self.sfreq, self._share(band))
-        weights, unknown = _solve(torch.from_numpy(most.covariances[band][None]), [~observed])[(~observed).tobytes()]
-        every = weights[0][:, observed] @ contrasts @ mixing
-        mixing = every[off] - every[~off].mean(axis=0)
-        power = visible_power(most.covariances[band], observed)
+        solved = _solve(torch.from_numpy(most.covariances[band][None]), [~observed], self.referential)
+        weights, unknown = solved[(~observed).tobytes()]
+        mixing = weights[0][:, observed] @ contrasts @ mixing
+        mixing = (mixing - self._common(mixing, ~off))[off]
+        power = visible_power(most.covariances[band], observed, self.referential)
         lacking = unknown[0].diagonal()[off][:, None] * power
         return mixing @ amplitudes, _MISFIT * (np.square(mixing) @ variance) + lacking
+
+    def _common(self, signal: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Return the mean of the visible channels that have a reference, for these, and zeros for the others."""
+        some = visible & self.referential
+        if not some.any():
+            return np.zeros_like(signal)
+        return self.referential[:, None] * signal[..., some, :].mean(axis=-2, keepdims=True)
 
     def _calibration(self) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
         """Return what was observed, as further pieces; at most two minutes' worth."""
@@ -365,9 +392,7 @@ class GramPredictor:
         n = len(self.ch_names)
         with torch.inference_mode():
             if not covariances:
-                loadings, log_noise = self.filter.prior(self.positions)
-                model = loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp())
-                model = model / model.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+                model = self._prior()
             else:
                 pieces = np.stack(covariances)
                 if self.n_bands < self.filter.n_bands:
@@ -377,10 +402,45 @@ class GramPredictor:
                 pieces = torch.from_numpy(pieces / max(scale, 1e-30)).float()
                 seen = torch.from_numpy(np.stack(visible)).float()
                 lengths = torch.tensor(seconds).float()
-                model = self.filter(
-                    pieces[None], seen[None], lengths, self.positions, n_rounds=_EM_ROUNDS, worth=worth
-                )[0]
+                if self.referential.all():
+                    model = self.filter(
+                        pieces[None], seen[None], lengths, self.positions, n_rounds=_EM_ROUNDS, worth=worth
+                    )[0]
+                else:
+                    model = self._updated(pieces, seen, lengths, worth)
         return model[: self.n_bands].double()
+
+    def _prior(self) -> torch.Tensor:
+        """Return what is known of channels from where they are.
+
+        Where there are bipolar ones, it is known of electrodes, of which channels are differences: what closes a loop
+        (Fp1-F7-T7-P7-O1 and Fp1-F3-C3-P3-O1) is then exact.
+        """
+        if self.referential.all():
+            loadings, log_noise = self.filter.prior(self.positions)
+            return _unit(loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp()))
+        ends = torch.cat((self.positions[:, :3], self.positions[:, 3:]))
+        places, which = torch.unique(ends, dim=0, return_inverse=True)
+        ends = torch.eye(len(places))[which].unflatten(0, (2, -1))
+        bipolar = torch.from_numpy(~self.referential).float()[:, None]
+        differences = ends[0] - ends[1] * bipolar
+        loadings, log_noise = self.filter.prior(torch.cat((places, places), dim=1))
+        electrodes = loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp())
+        return _unit(differences @ electrodes @ differences.T)
+
+    def _updated(self, pieces: torch.Tensor, seen: torch.Tensor, seconds: torch.Tensor, worth: float) -> torch.Tensor:
+        """Add what was observed to the prior, as the filter does, but without its network, which knows references."""
+        known = self._prior()
+        referential = torch.from_numpy(self.referential).float()
+        by_band = seen[:, None].expand(-1, self.filter.n_bands, -1)
+        known_for = worth * self.filter.log_worth.exp()[:, None, None]
+        samples = (self.filter.samples_per_second * seconds.sum())[:, None, None]
+        share = (seconds / seconds.sum())[:, None, None, None]
+        model = known
+        for _ in range(_EM_ROUNDS):
+            expected = expected_covariance(pieces, by_band, model.expand_as(pieces), referential=referential)
+            model = (known_for * known + samples * _unit((expected * share).sum(dim=0))) / (known_for + samples)
+        return model
 
     def _typical_power(
         self, covariances: list[np.ndarray], visible: list[np.ndarray], seconds: list[float]
@@ -397,19 +457,27 @@ class GramPredictor:
         return torch.from_numpy(power / max(power.sum(), 1e-30))[:, None, None]
 
 
-def _solve(model: torch.Tensor, hidden: list[np.ndarray]) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
+def _unit(covariances: torch.Tensor) -> torch.Tensor:
+    """Scale covariances to a trace of 1."""
+    return covariances / covariances.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(1e-12)[..., None, None]
+
+
+def _solve(
+    model: torch.Tensor, hidden: list[np.ndarray], referential: np.ndarray
+) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
     """Find weights, and the covariance of what remains unknown, of each set of hidden channels; all at once.
 
     The latter is given as a multiple of the power of the visible channels, summed over them.
     """
     sets = {off.tobytes(): off for off in hidden}
+    common = None if referential.all() else torch.from_numpy(referential).double()
     out: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     keys = list(sets)
     for first in range(0, len(keys), _AT_ONCE):
         some = keys[first : first + _AT_ONCE]
         seen = torch.from_numpy(~np.stack([sets[key] for key in some])).double()[:, None].expand(-1, len(model), -1)
-        weights, unknown = conditional_weights(model.expand(len(some), -1, -1, -1), seen)
-        reference = visible_reference(seen)
+        weights, unknown = conditional_weights(model.expand(len(some), -1, -1, -1), seen, referential=common)
+        reference = visible_reference(seen, common)
         power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
         unknown = unknown / power.sum(dim=2)[..., None, None].clamp_min(1e-12)
         out |= {key: (w.numpy(), u.numpy()) for key, w, u in zip(some, weights, unknown, strict=True)}

@@ -14,6 +14,7 @@ from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.labels import parse_channel_name
 from mne_labram.signal.positions import electrode_positions, positions_from_chs
+from mne_labram.signal.template import template_positions
 
 __all__ = ["EegChannels", "Intervals", "check_visible", "eeg_channels"]
 
@@ -32,9 +33,10 @@ class EegChannels:
     names : list of str
         Their names there.
     positions : ndarray, shape (n_channels, 3)
-        Head coordinates in metres.
-    aligned : ndarray, shape (n_channels, 3)
-        The same on the template's head, see :func:`~mne_labram.signal.alignment.align_to_template`: what models know.
+        Head coordinates in metres; of the anode, where a channel is bipolar.
+    aligned : ndarray, shape (n_channels, 6)
+        Of anode and cathode, which are the same where a channel is not bipolar, on the template's head (see
+        :func:`~mne_labram.signal.alignment.align_to_template`): what models know.
     notes : list of str
         What was left out, and where positions come from.
     """
@@ -46,13 +48,16 @@ class EegChannels:
     notes: list[str] = field(default_factory=list)
 
 
-def eeg_channels(info: mne.Info) -> EegChannels:
+def eeg_channels(info: mne.Info, *, bipolar: bool = False) -> EegChannels:
     """Find the EEG channels of a recording and where they are.
 
     Parameters
     ----------
     info : mne.Info
         Of the recording.
+    bipolar : bool
+        Whether differences of two electrodes of the 10-05 system, by their names, are channels too, if there are at
+        least as many as others.
 
     Returns
     -------
@@ -86,12 +91,24 @@ def eeg_channels(info: mne.Info) -> EegChannels:
         aligned = positions
         positions[np.array(named)] = electrode_positions(names)[:, :3]
         notes.append("Electrodes were taken to be where MNE's 10-05 template has their names.")
+    aligned = np.hstack([aligned, aligned])
+    if bipolar:
+        known = template_positions().keys()
+        rows = [
+            row for row, each in enumerate(parsed) if each.kind == "bipolar" and {each.anode, each.cathode} <= known
+        ]
+        # A few of them beside a referential montage tell little, and would cost what is known of its reference.
+        for row in rows if len(rows) >= sum(keep) else ():
+            keep[row] = True
+            aligned[row] = electrode_positions([parsed[row].name])[0]
+            positions[row] = aligned[row, :3]
     rows = np.flatnonzero(keep)
     others = [info["ch_names"][pick] for pick, ok in zip(picks, keep, strict=True) if not ok]
     if len(rows) < MIN_VISIBLE and sum(each.kind == "bipolar" for each in parsed) > len(parsed) / 2:
         raise ContractError(
             "These channels are differences of electrodes (a bipolar montage), which have no place on the head; "
-            "restore the referential recording that they were made of."
+            "restore them with method='gram', which needs names of the 10-05 system, or restore the referential "
+            "recording that they were made of."
         )
     if len(rows) < MIN_VISIBLE:
         raise ContractError(

@@ -147,7 +147,9 @@ def gram_restore(
     inst = open_recording(inst, notes=notes)
     if not isinstance(inst, (mne.io.BaseRaw, mne.BaseEpochs)):
         raise TypeError(f"Raw and Epochs are restored and this is {type(inst).__name__}; restore what it was made of.")
-    channels = eeg_channels(inst.info)
+    # A predictor that was fitted to bipolar channels says which ones are not.
+    bipolar = method == "gram" or not np.all(getattr(method, "referential", True))
+    channels = eeg_channels(inst.info, bipolar=bipolar)
     notes += channels.notes
     sfreq = float(inst.info["sfreq"])
     if isinstance(inst, mne.io.BaseRaw):

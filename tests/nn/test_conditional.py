@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -104,3 +105,24 @@ def test_em_finds_the_covariance_of_data_with_holes():
     average = torch.eye(6, dtype=torch.float64) - 1 / 6
     wanted = average @ truth @ average
     assert float((model - wanted).norm() / wanted.norm()) < 0.1
+
+
+def test_differences_of_electrodes_have_no_reference():
+    """A channel that closes a loop is told by it, and what others share does not reach it."""
+    rng = np.random.default_rng(0)
+    electrodes = rng.standard_normal((4, 4))
+    # Two differences, their sum, and two electrodes in a common reference.
+    derive = np.array([[1, -1, 0, 0], [0, 1, -1, 0], [1, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+    covariance = torch.from_numpy(derive @ electrodes @ electrodes.T @ derive.T)
+    visible = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0]).double()
+    referential = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0]).double()
+    weights, unknown = conditional_weights(covariance, visible, 1e-9, referential)
+    x = torch.from_numpy(derive @ rng.standard_normal((4, 50)))
+    np.testing.assert_allclose((weights @ x)[2], x[0] + x[1], atol=1e-4)
+    assert unknown[2, 2] < 1e-5 * covariance[2, 2]
+    moved = x + 10.0 * referential[:, None]
+    np.testing.assert_allclose(weights @ moved, weights @ x, atol=1e-9)
+    np.testing.assert_allclose((weights @ x)[:2], x[:2], atol=1e-12)
+    np.testing.assert_allclose((weights @ x)[3], (x[3] - x[4]) / 2, atol=1e-12)
+    completed = expected_covariance(covariance, visible, covariance, 1e-9, referential)
+    np.testing.assert_allclose(completed[:3, :3], covariance[:3, :3], atol=1e-5)

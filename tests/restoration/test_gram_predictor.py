@@ -241,8 +241,93 @@ def test_patterns_solved_at_once_are_those_solved_one_by_one(model):
     root = torch.from_numpy(rng.standard_normal((3, 19, 19)))
     covariances = root @ root.transpose(-1, -2)
     patterns = [rng.random(19) < 0.4 for _ in range(gram_predictor._AT_ONCE + 5)]
-    solved = gram_predictor._solve(covariances, patterns)
+    solved = gram_predictor._solve(covariances, patterns, np.ones(19, bool))
     assert len(solved) == len({off.tobytes() for off in patterns})
     for off in (patterns[0], patterns[-1]):
         weights, _ = conditional_weights(covariances, torch.from_numpy(~off).double().expand(3, -1))
         np.testing.assert_allclose(solved[off.tobytes()][0], weights.numpy(), atol=1e-10)
+
+
+BIPOLAR = (
+    "Fp1-F7 F7-T7 T7-P7 P7-O1 Fp1-F3 F3-C3 C3-P3 P3-O1 Fp2-F4 F4-C4 C4-P4 P4-O2 Fp2-F8 F8-T8 T8-P8 P8-O2 Fz-Cz Cz-Pz"
+).split()
+
+
+def _derived(x):
+    """Derive channels from referential ones."""
+    row = {name: index for index, name in enumerate(NAMES)}
+    return np.stack([x[row[one]] - x[row[other]] for one, other in (name.split("-") for name in BIPOLAR)])
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_bipolar_channels_that_close_a_loop_are_told_by_the_rest_of_it(model, observed):
+    x = _derived(_signal(19, 2000))
+    hidden = np.zeros((18, 1000), bool)
+    hidden[[2, 9], 200:800] = True
+    predictor = GramPredictor(BIPOLAR, electrode_positions(BIPOLAR), 100.0, model=model)
+    if observed:
+        predictor.observe(x[:, 1000:], np.zeros((18, 1000), bool))
+    restored, deviation = predictor.predict(np.where(hidden, 0, x[:, :1000]), hidden)
+    np.testing.assert_array_equal(restored[~hidden], x[:, :1000][~hidden])
+    error = np.square(restored - x[:, :1000])[hidden].sum() / np.square(x[:, :1000][hidden]).sum()
+    assert error < 0.01
+    assert 0 < deviation[hidden].mean() < 0.2 * x.std()
+    # Beyond a loop it is a guess, and known to be one.
+    hidden[[0, 1, 16]] = True
+    restored, wider = predictor.predict(np.where(hidden, 0, x[:, :1000]), hidden)
+    assert wider[hidden].mean() > 3 * deviation[:, 200:800][[2, 9]].mean()
+
+
+def test_bipolar_channels_have_no_reference_and_others_beside_them_do(model):
+    x = _signal(19, 1000)
+    both = np.vstack([_derived(x), x[:4]])
+    names = BIPOLAR + NAMES[:4]
+    predictor = GramPredictor(names, electrode_positions(names), 100.0, model=model)
+    assert predictor.referential.tolist() == [False] * 18 + [True] * 4
+    hidden = np.zeros(both.shape, bool)
+    hidden[[1, 18]] = True
+    restored, _ = predictor.predict(both, hidden)
+    # A common signal in the reference of the four moves them alone. Fp1 is Fp2 and what lies between them.
+    moved = both.copy()
+    moved[18:] += 40 * np.sin(np.arange(1000) / 9)
+    again, _ = predictor.predict(moved, hidden)
+    np.testing.assert_allclose(again[1], restored[1], atol=0.1)
+    np.testing.assert_allclose(again[18] - restored[18], (moved - both)[18], atol=0.1)
+    assert np.square(restored[1] - both[1]).mean() < 0.02 * np.square(both[1]).mean()
+    hidden[18:] = True
+    with pytest.raises(ContractError, match="All channels that have a reference are hidden at once"):
+        predictor.predict(both, hidden)
+
+
+def test_bipolar_channels_are_denoised(model):
+    x = _derived(_signal(19, 4000))
+    hidden = np.zeros((18, 1000), bool)
+    hidden[[4, 5]] = True
+    predictor = GramPredictor(BIPOLAR, electrode_positions(BIPOLAR), 100.0, model=model)
+    predictor.observe(x[:, 1000:], np.zeros((18, 3000), bool))
+    clean, spoilt = x[:, :1000], x[:, :1000].copy()
+    # A pop of F3, which both of them see.
+    spoilt[4, 300:500] -= 500 * np.exp(-np.arange(200) / 40)
+    spoilt[5, 300:500] += 500 * np.exp(-np.arange(200) / 40)
+    told, _ = predictor.predict(spoilt, hidden)
+    kept, _ = predictor.predict(spoilt, hidden, hidden)
+    assert np.square(kept - clean).sum() < np.square(told - clean).sum()
+
+
+@pytest.mark.skipif("gram-tiny" not in list_pretrained(), reason="gram-tiny does not ship yet")
+def test_a_bipolar_recording_is_restored(shared_data):
+    raw = mne.io.read_raw_edf(shared_data / "chbmit" / "chb01_03_preictal.edf", preload=True, verbose="error")
+    raw.drop_channels(["P7-T7", "T8-P8-1"])
+    spoilt = raw.copy()
+    spoilt.info["bads"] = ["F7-T7", "C4-P4"]
+    rows = [raw.ch_names.index(name) for name in spoilt.info["bads"]]
+    spoilt._data[rows] = 0
+    out, report = gram_restore(spoilt, return_report=True)
+    error, power = (np.square(each).sum() for each in ((out.get_data() - raw.get_data())[rows], raw.get_data()[rows]))
+    assert error < 0.25 * power
+    expected = np.square(report.uncertainty).mean() * raw.n_times * 2
+    assert 0.1 < expected / error < 10
+    others = np.delete(np.arange(len(raw.ch_names)), rows)
+    np.testing.assert_array_equal(out.get_data()[others], raw.get_data()[others])
+    with pytest.raises(ContractError, match="restore them with method='gram'"):
+        gram_restore(spoilt, method="spline")

@@ -72,8 +72,8 @@ print({name: int(n) for name, n in zip(raw.ch_names, changed, strict=True) if n}
 
 # %%
 # In a pipeline. :class:`mne_labram.EEGRestorer` calibrates on training epochs and restores those of the test as well,
-# so that none has to be dropped: rest against mental arithmetic in one subject, by LaBraM's embeddings. F3 pops in every
-# third epoch; the folds are stretches of time. One channel of nineteen does not mislead the classifier here.
+# so that none has to be dropped: rest against mental arithmetic in one subject, by LaBraM's embeddings. F3 pops in
+# every third epoch; the folds are stretches of time. One channel of nineteen does not mislead the classifier here.
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline

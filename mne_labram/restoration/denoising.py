@@ -20,6 +20,8 @@ TYPICAL_SPREAD = np.array([0.37, 0.35, 0.65, 0.32, 0.33, 0.46])
 # Seconds that the amplitude of an artefact is measured over, and the share of the mean variance added to what is
 # inverted.
 _AMPLITUDE_OVER, _RIDGE = 0.5, 1e-4
+# What keeps a covariance of nothing at all regular.
+_SMALLEST = 1e-12
 
 
 def running_power(signal: np.ndarray, sfreq: float, seconds: float) -> np.ndarray:
@@ -77,7 +79,7 @@ def wiener(
     """
     n, n_times = signal.shape
     level = np.trace(expected) / n
-    root = np.linalg.cholesky(expected + (_RIDGE * level + np.finfo(float).tiny) * np.eye(n))
+    root = np.linalg.cholesky(expected + (_RIDGE * level + _SMALLEST) * np.eye(n))
     white = np.linalg.solve(root, signal)
     directions = np.linalg.eigh(white @ white.T / n_times)[1]
     white = directions.T @ white

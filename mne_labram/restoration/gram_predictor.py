@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mne_labram.decoding.inference import resolve_model
-from mne_labram.nn.conditional import conditional_weights, expected_covariance, visible_reference
+from mne_labram.nn.conditional import expected_covariance
 from mne_labram.restoration.bands import BAND_EDGES, BandCovariances, constant_runs, split_bands
 from mne_labram.restoration.denoising import (
     TYPICAL_SPREAD,
@@ -21,6 +21,7 @@ from mne_labram.restoration.denoising import (
     wiener,
 )
 from mne_labram.restoration.predictors import check_two_visible, checked_signal
+from mne_labram.restoration.solving import solve_patterns, unit_trace
 from mne_labram.signal.contract import ContractError
 
 __all__ = ["GramPredictor"]
@@ -39,6 +40,8 @@ _REPORTED = 3.0
 _KNOWN, _FEW_BANDS = 8.0, 3
 # A band of less than this share of the power is none.
 _SILENT = 1e-5
+# µV²; less is no signal.
+_SMALLEST = 1e-12
 # Expected squared errors of what is kept, times this: they were half of the real ones on subjects 2, 8, 14 of EEGMAT.
 _MISFIT = 2.0
 # What is hidden is filled, divided into bands, and predicted anew: bands of visible samples near it change by that.
@@ -49,8 +52,6 @@ _MOST_CALIBRATION = 120.0
 # electrodes best, above all where channels depend on one another (ICA leaves such). Chosen on subjects 6 to 11 of
 # EEGMAT, where 1.5 to 0.2 s do equally well.
 _TRUST = 1.5
-# Sets of hidden channels that are solved for at once.
-_AT_ONCE = 64
 # Rounds of the EM algorithm: with half of the patches hidden, four leave 4 % less error than two.
 _EM_ROUNDS = 4
 
@@ -266,7 +267,7 @@ class GramPredictor:
         signals = x[None] if bands is None else bands
         if bands is None:
             model = (model * self._typical_power(covariances, visible, seconds)).sum(dim=0, keepdim=True)
-        solved = _solve(model, [hidden[:, start] for start, _ in runs], self.referential)
+        solved = solve_patterns(model, [hidden[:, start] for start, _ in runs], self.referential)
         for start, stop in runs:
             off = hidden[:, start]
             if not off.any():
@@ -306,7 +307,7 @@ class GramPredictor:
         self, band: int, covariance: np.ndarray, difference: np.ndarray, power: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keep of differences from predictions, of which the covariance is known, what is not too large to be right."""
-        size = np.sqrt(np.maximum(power, np.finfo(float).tiny))
+        size = np.sqrt(np.maximum(power, _SMALLEST))
         mixing, amplitudes, variance = wiener(covariance, difference / size, self.sfreq, self._share(band))
         return size * (mixing @ amplitudes), _MISFIT * power * (np.square(mixing) @ variance)
 
@@ -355,7 +356,7 @@ class GramPredictor:
         contrasts = complement[1:].T if common.any() else complement.T
         expected = contrasts.T @ most.covariances[band][np.ix_(observed, observed)] @ contrasts
         mixing, amplitudes, variance = wiener(expected, contrasts.T @ signal[observed], self.sfreq, self._share(band))
-        solved = _solve(torch.from_numpy(most.covariances[band][None]), [~observed], self.referential)
+        solved = solve_patterns(torch.from_numpy(most.covariances[band][None]), [~observed], self.referential)
         weights, unknown = solved[(~observed).tobytes()]
         mixing = weights[0][:, observed] @ contrasts @ mixing
         mixing = (mixing - self._common(mixing, ~off))[off]
@@ -418,7 +419,7 @@ class GramPredictor:
         """
         if self.referential.all():
             loadings, log_noise = self.filter.prior(self.positions)
-            return _unit(loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp()))
+            return unit_trace(loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp()))
         ends = torch.cat((self.positions[:, :3], self.positions[:, 3:]))
         places, which = torch.unique(ends, dim=0, return_inverse=True)
         ends = torch.eye(len(places))[which].unflatten(0, (2, -1))
@@ -426,7 +427,7 @@ class GramPredictor:
         differences = ends[0] - ends[1] * bipolar
         loadings, log_noise = self.filter.prior(torch.cat((places, places), dim=1))
         electrodes = loadings @ loadings.transpose(-1, -2) + torch.diag_embed(log_noise.exp())
-        return _unit(differences @ electrodes @ differences.T)
+        return unit_trace(differences @ electrodes @ differences.T)
 
     def _updated(self, pieces: torch.Tensor, seen: torch.Tensor, seconds: torch.Tensor, worth: float) -> torch.Tensor:
         """Add what was observed to the prior, as the filter does, but without its network, which knows references."""
@@ -439,7 +440,7 @@ class GramPredictor:
         model = known
         for _ in range(_EM_ROUNDS):
             expected = expected_covariance(pieces, by_band, model.expand_as(pieces), referential=referential)
-            model = (known_for * known + samples * _unit((expected * share).sum(dim=0))) / (known_for + samples)
+            model = (known_for * known + samples * unit_trace((expected * share).sum(dim=0))) / (known_for + samples)
         return model
 
     def _typical_power(
@@ -455,33 +456,6 @@ class GramPredictor:
             # EEG falls off with frequency.
             power = 1.0 / (1.0 + np.arange(self.n_bands))
         return torch.from_numpy(power / max(power.sum(), 1e-30))[:, None, None]
-
-
-def _unit(covariances: torch.Tensor) -> torch.Tensor:
-    """Scale covariances to a trace of 1."""
-    return covariances / covariances.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(1e-12)[..., None, None]
-
-
-def _solve(
-    model: torch.Tensor, hidden: list[np.ndarray], referential: np.ndarray
-) -> dict[bytes, tuple[np.ndarray, np.ndarray]]:
-    """Find weights, and the covariance of what remains unknown, of each set of hidden channels; all at once.
-
-    The latter is given as a multiple of the power of the visible channels, summed over them.
-    """
-    sets = {off.tobytes(): off for off in hidden}
-    common = None if referential.all() else torch.from_numpy(referential).double()
-    out: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    keys = list(sets)
-    for first in range(0, len(keys), _AT_ONCE):
-        some = keys[first : first + _AT_ONCE]
-        seen = torch.from_numpy(~np.stack([sets[key] for key in some])).double()[:, None].expand(-1, len(model), -1)
-        weights, unknown = conditional_weights(model.expand(len(some), -1, -1, -1), seen, referential=common)
-        reference = visible_reference(seen, common)
-        power = (reference @ model @ reference.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1) * seen
-        unknown = unknown / power.sum(dim=2)[..., None, None].clamp_min(1e-12)
-        out |= {key: (w.numpy(), u.numpy()) for key, w, u in zip(some, weights, unknown, strict=True)}
-    return out
 
 
 def _windows(n_times: int, sfreq: float) -> list[tuple[int, int, np.ndarray]]:

@@ -233,19 +233,17 @@ def test_what_most_channels_see_is_taken_out_by_what_is_known_of_the_recording(m
     assert not predictor.in_most.any()
 
 
-def test_patterns_solved_at_once_are_those_solved_one_by_one(model):
-    from mne_labram.nn.conditional import conditional_weights
-    from mne_labram.restoration import gram_predictor
-
-    rng = np.random.default_rng(0)
-    root = torch.from_numpy(rng.standard_normal((3, 19, 19)))
-    covariances = root @ root.transpose(-1, -2)
-    patterns = [rng.random(19) < 0.4 for _ in range(gram_predictor._AT_ONCE + 5)]
-    solved = gram_predictor._solve(covariances, patterns, np.ones(19, bool))
-    assert len(solved) == len({off.tobytes() for off in patterns})
-    for off in (patterns[0], patterns[-1]):
-        weights, _ = conditional_weights(covariances, torch.from_numpy(~off).double().expand(3, -1))
-        np.testing.assert_allclose(solved[off.tobytes()][0], weights.numpy(), atol=1e-10)
+def test_nothing_overflows_where_the_others_are_flat(model):
+    x, hidden = np.zeros((19, 1000)), np.zeros((19, 1000), bool)
+    hidden[4] = True
+    x[4] = 80 * np.sin(np.arange(1000) / 20)
+    predictor = _predictor(model)
+    for _ in range(2):
+        restored, deviation = predictor.predict(x, hidden, hidden)
+        assert np.isfinite(restored).all()
+        assert np.isfinite(deviation).all()
+        assert np.square(restored[4]).sum() < 0.1 * np.square(x[4]).sum()
+        predictor.observe(np.zeros((19, 2000)), np.zeros((19, 2000), bool))
 
 
 BIPOLAR = (

@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter1d
 __all__ = ["TYPICAL_LEVELS", "TYPICAL_SPREAD", "expected_level", "running_power", "typical_levels", "wiener"]
 
 #: Mean logarithm of the power (µV²) in the bands 0-4-8-13-20-30 Hz and above, over channels in their average reference:
-#: 15 subjects of EEGMAT at rest (00 to 17 but for 2, 8 and 14), windows of 8 s. Only its shape counts, not its level.
+#: 18 subjects of EEGMAT at rest (00 to 17), windows of 8 s. Only its shape counts, not its level.
 TYPICAL_LEVELS = np.array([3.28, 1.73, 2.46, 1.13, 0.66, -0.25])
 # Of the bands that stand out least, the second says how large the EEG is; the others are then this much above it on
 # average, as a logarithm, in the same windows.

@@ -33,8 +33,8 @@ _WINDOW, _SHORTEST, _RATED_OVER = 8.0, 1.0, 1.0
 # recording, or are so many standard deviations above a typical spectrum, they are not taken at their word: EEG varies
 # as well, but little is lost by that. In a stretch of that many seconds it must be twice as many times.
 _MORE_THAN_KNOWN, _MORE_THAN_TYPICAL, _STRETCH = 1.7, 3.5, 1.0
-# As a multiple of that, by the power over a second, what is reported. Of 395 windows (8 s) of subjects 00 to 17 of EEGMAT
-# at rest, 7 % are taken for such calibrated and 1 % without; 5 % and 1 % are reported.
+# As a multiple of that, by the power over a second, what is reported. Of 395 windows (8 s) of subjects 00 to 17 of
+# EEGMAT at rest, 7 % are taken for such calibrated and 1 % without; 5 % and 1 % are reported.
 _REPORTED = 3.0
 # Seconds of good stretches that are enough to go by, and bands that are too few to have a typical spectrum.
 _KNOWN, _FEW_BANDS = 8.0, 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,17 @@ class SpatialFilter(nn.Module):
         drop_prob: float = 0.1,
     ) -> None:
         super().__init__()
+        #: What it was built with, by name.
+        self.arguments: dict[str, Any] = {
+            "band_edges": list(band_edges),
+            "n_sites": n_sites,
+            "rank": rank,
+            "n_maps": n_maps,
+            "embed_dim": embed_dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "drop_prob": drop_prob,
+        }
         self.band_edges, self.rank = [float(edge) for edge in band_edges], rank
         n_bands = len(self.band_edges)
         self.register_buffer("sites", _upper_sphere(n_sites), persistent=False)
@@ -326,7 +338,7 @@ class SpatialFilter(nn.Module):
 
         Notes
         -----
-        Most windows are mixed with another one of the batch, band by band: sums of independent signals, whose
+        Every window is mixed with another one of the batch, band by band: sums of independent signals, whose
         covariances are those of heads between two heads. There are few subjects, and this is what keeps the network
         from learning them by heart.
         """
@@ -354,11 +366,7 @@ class SpatialFilter(nn.Module):
             beside = None
             if added is not None:
                 beside = (added if by_piece else added.mean(dim=1, keepdim=True))[rows]
-            share = torch.rand((len(own), 1, self.n_bands, 1, 1), generator=generator)
-            # A third of them as they are.
-            share = torch.where(torch.rand((len(own), 1, 1, 1, 1), generator=generator) < 1 / 3, 1.0, share).to(
-                x.device
-            )
+            share = torch.rand((len(own), 1, self.n_bands, 1, 1), generator=generator).to(x.device)
             other = own[torch.randperm(len(own), generator=generator).to(x.device)].mean(dim=1, keepdim=True)
             visible = _draw_visible(len(own), own.shape[1], n_chans, generator).to(positions)
             mixed = share * own + (1 - share) * other

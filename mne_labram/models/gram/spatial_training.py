@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mne_labram.models.gram.restoration import GramForRestoration
+from mne_labram.models.gram.spatial_filter import SpatialFilter
 from mne_labram.models.labram.inputs import batch_artefact, batch_signal
 
 __all__ = ["SpatialFilterTraining"]
@@ -28,6 +29,8 @@ class SpatialFilterTraining(nn.Module):
         Share of the average that stays in it at every step.
     n_draws : int
         Masks of each window, see :meth:`~mne_labram.models.gram.spatial_filter.SpatialFilter.training_loss`.
+    fresh : bool
+        Begin with fresh weights instead of those of the model's filter.
 
     Attributes
     ----------
@@ -51,7 +54,9 @@ class SpatialFilterTraining(nn.Module):
 
     n_steps: Tensor
 
-    def __init__(self, model: GramForRestoration, *, decay: float = 0.998, n_draws: int = 1) -> None:
+    def __init__(
+        self, model: GramForRestoration, *, decay: float = 0.998, n_draws: int = 1, fresh: bool = False
+    ) -> None:
         super().__init__()
         if model.spatial_filter is None:
             raise ValueError(
@@ -62,11 +67,16 @@ class SpatialFilterTraining(nn.Module):
             raise ValueError(f"decay must lie in [0, 1), got {decay}.")
         if n_draws < 1:
             raise ValueError(f"n_draws must be at least 1, got {n_draws}.")
+        if fresh:
+            doubt = model.spatial_filter.doubt
+            model.spatial_filter = SpatialFilter(**model.spatial_filter.arguments).to(doubt)
+            # Not trained here: how much is kept of channels with artefacts.
+            model.spatial_filter.doubt.copy_(doubt)
         self.model = model.requires_grad_(False)
         self.learner = deepcopy(model.spatial_filter).requires_grad_(True)
         self.decay, self.n_draws = float(decay), int(n_draws)
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.long))
-        self.objective = {"decay": self.decay, "n_draws": self.n_draws}
+        self.objective = {"decay": self.decay, "n_draws": self.n_draws, "fresh": bool(fresh)}
 
     @property
     def exported(self) -> GramForRestoration:

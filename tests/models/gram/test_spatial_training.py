@@ -75,6 +75,18 @@ def test_channels_of_a_batch() -> None:
     few.backward()
 
 
+def test_a_fresh_filter_is_built_like_the_old_one() -> None:
+    model = _model()
+    model.spatial_filter.doubt.fill_(0.5)
+    old = {name: value.clone() for name, value in model.spatial_filter.state_dict().items()}
+    training = SpatialFilterTraining(model, fresh=True)
+    new = training.exported.spatial_filter.state_dict()
+    assert {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}
+    assert not torch.equal(new["site_loadings"], old["site_loadings"])
+    assert torch.equal(new["doubt"], old["doubt"])
+    assert torch.equal(training.learner.site_loadings, new["site_loadings"])
+
+
 def test_what_cannot_be_trained_is_refused() -> None:
     with pytest.raises(ValueError, match="has no spatial filter to train"):
         SpatialFilterTraining(_model(spatial_filter=None))

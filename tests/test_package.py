@@ -75,7 +75,11 @@ FLOORS = {
         {"numpy", "scipy", "torch", "mne", "sklearn", "matplotlib"},
         {"_files", "decoding", "weights", "models", "nn", "signal"},
     ),
-    "verbs": ({"numpy", "torch", "mne"}, {"_files", "codec", "seizure", "decoding", "weights", "models", "signal"}),
+    "source": (
+        {"numpy", "scipy", "torch", "mne", "nilearn", "numba", "joblib", "matplotlib", "safetensors", "tqdm"},
+        {"_files", "training", "weights", "models", "nn", "signal"},
+    ),
+    "verbs": ({"numpy", "torch", "mne"}, {"_files", "codec", "seizure", "source", "decoding", "weights", "models", "signal"}),
 }
 TOP = {"__init__", "benchmark", "commands"}
 

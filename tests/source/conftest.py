@@ -1,8 +1,9 @@
-"""A head that is made in milliseconds: electrodes and sources on spheres."""
+"""Two heads: spheres, made in milliseconds, and the template's, solved once and kept beside pytest's own cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -11,7 +12,8 @@ from scipy.spatial import ConvexHull
 
 from mne_labram.signal.head_field import dipole_potentials
 from mne_labram.signal.positions import electrode_positions
-from mne_labram.source.head import SourceModel
+from mne_labram.source.head import SourceModel, source_model
+from mne_labram.source.headmodel import default_forward
 from mne_labram.source.mesh import adjacency_of_triangles, edge_graph
 
 
@@ -61,3 +63,27 @@ def sphere_head() -> Callable[..., SourceModel]:
         return SourceModel(names, placed, leadfield, positions, normals, vertices, neighbours, depth, graph, nodes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def head_cache(request: pytest.FixtureRequest) -> Path:
+    """Folder where solved head models stay from one run to the next: beside pytest's own cache, not at home."""
+    return Path(request.config.cache.mkdir("mne_labram"))
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_tests(head_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNE_LABRAM_CACHE", str(head_cache))
+
+
+@pytest.fixture(scope="session")
+def template_forward(head_cache: Path) -> mne.Forward:
+    """Return the default forward of 32 electrodes; not to be modified."""
+    names = mne.channels.make_standard_montage("biosemi32").ch_names
+    return default_forward(mne.create_info(names, 250.0, "eeg"), cache=head_cache, verbose="ERROR")
+
+
+@pytest.fixture(scope="session")
+def template_model(template_forward: mne.Forward) -> SourceModel:
+    """Return what is taken from it."""
+    return source_model(template_forward)

@@ -26,6 +26,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: Rooms that are not listed here stand on top of the house and may import everything.
 FLOORS = {
     "_compat": ({"mne"}, set()),
+    "_compiled": ({"numba"}, set()),
     "_files": (set(), set()),
     "pipe": ({"mne"}, set()),
     # joblib and mne_bids where recordings are many: both are imported when they are needed.
@@ -69,7 +70,7 @@ FLOORS = {
     ),
     "codec": (
         {"numpy", "scipy", "mne", "constriction", "joblib", "numba", "torch", "tqdm", "safetensors"},
-        {"_files", "decoding", "weights", "models", "nn", "signal"},
+        {"_compiled", "_files", "decoding", "weights", "models", "nn", "signal"},
     ),
     "restoration": (
         {"numpy", "scipy", "torch", "mne", "sklearn", "matplotlib"},
@@ -77,7 +78,7 @@ FLOORS = {
     ),
     "source": (
         {"numpy", "scipy", "torch", "mne", "nilearn", "numba", "joblib", "matplotlib", "safetensors", "tqdm"},
-        {"_files", "training", "weights", "models", "nn", "signal"},
+        {"_compiled", "_files", "training", "weights", "models", "nn", "signal"},
     ),
     "verbs": ({"numpy", "torch", "mne"}, {"_files", "codec", "seizure", "source", "decoding", "weights", "models", "signal"}),
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mne_labram.codec.compiled import compiled
+from mne_labram._compiled import compiled
 from mne_labram.codec.context import FEATURES, LARGEST, MEMORY, SHIFT, ContextModel, Neighbours, component_classes
 
 __all__ = ["CoefficientLayout", "Lanes"]

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import constriction
 import numpy as np
 
-from mne_labram.codec.compiled import compiled
+from mne_labram._compiled import compiled
 from mne_labram.codec.numbers import pack_numbers, unpack_numbers
 
 __all__ = ["Family", "decode_signs", "encode_signs", "plan_family", "sign_bits"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mne_labram.codec.compiled import compiled
+from mne_labram._compiled import compiled
 
 __all__ = [
     "COEFFICIENT_BITS",

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mne_labram.codec.compiled import compiled
+from mne_labram._compiled import compiled
 
 __all__ = ["decode_residuals", "encode_residuals", "token_distributions"]
 

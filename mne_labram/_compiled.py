@@ -10,7 +10,9 @@ from numba import njit
 __all__ = ["compiled"]
 
 
-def compiled(function: Callable[..., Any], *, error_model: str = "python") -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], *, error_model: str = "python", contract: bool = False
+) -> Callable[..., Any]:
     """Compile a function, and keep the result on the disk where there is a place for it.
 
     Parameters
@@ -19,6 +21,9 @@ def compiled(function: Callable[..., Any], *, error_model: str = "python") -> Ca
         Of numbers and arrays, as numba knows them.
     error_model : {"python", "numpy"}
         What a division by zero does: raise, or give what NumPy gives (faster).
+    contract : bool
+        Whether a product and a sum may be rounded once instead of twice (faster, where the processor can do both in
+        one instruction).
 
     Returns
     -------
@@ -30,7 +35,8 @@ def compiled(function: Callable[..., Any], *, error_model: str = "python") -> Ca
     In a container the package may be read-only and the user without a home. Numba then refuses to cache, already when
     the module is imported; each process compiles anew instead, which takes some seconds.
     """
+    options = {"nogil": True, "error_model": error_model, "fastmath": {"contract"} if contract else False}
     try:
-        return njit(cache=True, nogil=True, error_model=error_model)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:
-        return njit(nogil=True, error_model=error_model)(function)
+        return njit(**options)(function)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from mne_labram.codec.compiled import compiled
+from mne_labram._compiled import compiled
 
 
 def test_without_a_place_for_a_cache_it_is_compiled_all_the_same() -> None:

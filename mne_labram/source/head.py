@@ -78,10 +78,8 @@ class SourceModel:
         for name in ("electrodes", "leadfield", "positions", "normals", "depth", "nodes"):
             object.__setattr__(self, name, _read_only(getattr(self, name)))
         object.__setattr__(self, "vertices", [_read_only(each) for each in self.vertices])
-        for matrix in (self.neighbours, self.graph):
-            matrix.sort_indices()
-            for array in (matrix.data, matrix.indices, matrix.indptr):
-                array.setflags(write=False)
+        for name in ("neighbours", "graph"):
+            object.__setattr__(self, name, _read_only_sparse(getattr(self, name)))
 
     def __repr__(self) -> str:
         """Say how large it is; the arrays are many pages."""
@@ -180,6 +178,16 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     array = np.array(array)
     array.setflags(write=False)
     return array
+
+
+def _read_only_sparse(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    if not matrix.data.flags.writeable:
+        return matrix
+    matrix = matrix.copy()
+    matrix.sort_indices()
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.setflags(write=False)
+    return matrix
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -297,7 +305,8 @@ def source_model(fwd: mne.Forward, ch_names: Sequence[str] | None = None) -> Sou
 def _check_spaces(fwd: mne.Forward) -> None:
     """Refuse what has no orientation, no surface, or no source."""
     kinds = [space["type"] for space in fwd["src"]]
-    if "vol" in kinds:
+    # MNE calls a grid that was made without an MRI discrete, and gives it normals that mean nothing.
+    if "vol" in kinds or any("neighbor_vert" in space for space in fwd["src"] if space["type"] == "discrete"):
         raise ContractError(
             "The forward has a volume source space, whose dipoles have no known direction; make it with surface "
             "source spaces (mne.setup_source_space), deep points as a discrete source space with normals."

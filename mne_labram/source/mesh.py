@@ -103,7 +103,8 @@ def neighbours_along_surface(graph: scipy.sparse.csr_array, nodes: np.ndarray) -
     np.minimum.at(nearest, first, apart)
     if not np.isfinite(nearest).any():
         return scipy.sparse.csr_array((len(nodes), len(nodes)), dtype=bool)
-    near = apart <= _FARTHEST_NEIGHBOUR * np.median(nearest[np.isfinite(nearest)])
+    # An edge of the surface itself makes neighbours however long it is.
+    near = (apart <= _FARTHEST_NEIGHBOUR * np.median(nearest[np.isfinite(nearest)])) | (apart <= length)
     return _symmetric(first[near], second[near], len(nodes))
 
 

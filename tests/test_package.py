@@ -190,6 +190,7 @@ def test_every_dependency_is_declared_and_used() -> None:
         "lazy_loader": "lazy-loader",
         "mne_bids": "mne-bids",
         "pywt": "PyWavelets",
+        "tvb": "tvb-library",
     }
     imported = {_distribution(module) for file in FILES for module in _imports(file)} - {None, PACKAGE.name}
     imported = {names.get(name, name) for name in imported}

@@ -19,6 +19,7 @@ from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.restoration_benchmark import restoration_benchmark
 from mne_labram.commands.restore import restore
 from mne_labram.commands.seizures import loso, score
+from mne_labram.commands.simulate_benchmark import simulate_benchmark
 
 __all__ = ["app", "run"]
 
@@ -460,3 +461,4 @@ benchmark.command(name="codec")(codec_benchmark)
 benchmark.command(name="lossless")(lossless_benchmark)
 benchmark.command(name="restoration")(restoration_benchmark)
 benchmark.command(name="decoding")(decoding_benchmark)
+benchmark.command(name="simulate")(simulate_benchmark)

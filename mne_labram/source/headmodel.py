@@ -26,7 +26,7 @@ from mne_labram.source.deep_points import deep_source_spaces
 from mne_labram.source.head import MIN_CHANNELS
 from mne_labram.source.surfaces import head_surfaces, template_file
 
-__all__ = ["default_forward", "electrodes_on_template", "perturbed_forward"]
+__all__ = ["default_forward", "electrodes_on_template", "perturbed_forward", "template_cortex"]
 
 #: Conductivity of brain, skull and scalp in S/m, MNE's default for three layers.
 CONDUCTIVITY = (0.3, 0.006, 0.3)
@@ -197,6 +197,31 @@ def _cortex(folder: Path, spacing: str) -> mne.SourceSpaces:
         lambda path, src: mne.write_source_spaces(path, src, overwrite=True, verbose="ERROR"),
         lambda path: mne.read_source_spaces(path, verbose="ERROR"),
     )
+
+
+def template_cortex(spacing: str = "ico3", *, cache: str | os.PathLike[str] | bool | None = None) -> mne.SourceSpaces:
+    """Return the sources of the template's head.
+
+    Parameters
+    ----------
+    spacing : str
+        How dense, as for :func:`default_forward`.
+    cache : path-like | bool | None
+        As there.
+
+    Returns
+    -------
+    src : mne.SourceSpaces
+        Two surfaces in the MRI frame of fsaverage.
+
+    Raises
+    ------
+    ValueError
+        If there is no such spacing.
+    """
+    _check_settings(spacing, CONDUCTIVITY, 3)
+    with open_cache(cache) as folder:
+        return _cortex(folder, spacing)
 
 
 def _check_on_scalp(bem: mne.bem.ConductorModel, names: Sequence[str], positions: np.ndarray) -> None:

@@ -20,6 +20,7 @@ from mne_labram.commands.restoration_benchmark import restoration_benchmark
 from mne_labram.commands.restore import restore
 from mne_labram.commands.seizures import loso, score
 from mne_labram.commands.simulate_benchmark import simulate_benchmark
+from mne_labram.commands.simulate_sources import simulate_sources
 
 __all__ = ["app", "run"]
 
@@ -371,6 +372,7 @@ app.command()(pretrain)
 app.command()(restore)
 app.command()(score)
 app.command()(loso)
+app.command()(simulate_sources)
 
 
 @app.command()

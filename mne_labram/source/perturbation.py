@@ -24,8 +24,8 @@ class ElectrodeJitter:
     electrodes : ndarray, shape (n_channels, 3)
         Positions in metres.
     jitter_mm : float
-        Root mean square of the displacement along the scalp. Half of its variance is a shift of the whole cap, half is
-        each electrode's own.
+        Standard deviation of the displacement, along each of two directions in the scalp. Half of the variance is a
+        shift of the whole cap, half is each electrode's own.
 
     Raises
     ------
@@ -67,8 +67,7 @@ class ElectrodeJitter:
         n_channels = len(self.normals)
         shift = rng.standard_normal((n, 1, 3)) + rng.standard_normal((n, n_channels, 3))
         shift -= (shift * self.normals).sum(axis=2, keepdims=True) * self.normals
-        # Two directions of variance 2 each are left.
-        return shift * (1e-3 * self.jitter_mm / 2.0)
+        return shift * (1e-3 * self.jitter_mm / math.sqrt(2.0))
 
     def apply(self, topographies: np.ndarray, displacements: np.ndarray) -> np.ndarray:
         """Displace electrodes.

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import find_peaks
 
-__all__ = ["SPIKE_HEIGHT_MV", "Spikes", "evoked_like", "extract_spikes", "made_up_spikes", "oscillations"]
+__all__ = [
+    "SPIKE_HEIGHT_MV",
+    "Spikes",
+    "cut_spikes",
+    "evoked_like",
+    "extract_spikes",
+    "made_up_spikes",
+    "oscillations",
+    "others_spike",
+]
 
 #: What makes a local maximum of a Jansen-Rit population a spike (DeepSIF, ``process_raw_nmm.m``).
 SPIKE_HEIGHT_MV = 8.0
@@ -82,8 +91,8 @@ def extract_spikes(
     Notes
     -----
     DeepSIF's rule (maxima above 8 mV that are 0.2 s apart; no spike of another region from 0.4 s before the clip to
-    0.4 s after it), with two differences: a clip lies around its peak rather than on a grid of whole seconds, and other
-    regions' maxima are not thinned first, so that a few clips more are left out than there.
+    0.4 s after it), with two differences: a clip lies around its peak rather than on a grid of whole seconds, and no
+    other region may be above 8 mV at all, whether it has a maximum there or not, so that a few clips more are left out.
     """
     potential = np.asarray(potential)
     excited = np.asarray(excited)
@@ -94,22 +103,72 @@ def extract_spikes(
         )
     if not (math.isfinite(sfreq) and sfreq > 0.0 and 0.0 <= before < seconds):
         raise ValueError(f"A clip needs a positive rate and its peak inside, got {sfreq} Hz, {before} of {seconds} s.")
+    own = np.take_along_axis(potential, excited[:, np.newaxis, np.newaxis], axis=1)[:, 0]
+    busy = others_spike(potential, excited, height) if alone else np.zeros(own.shape, dtype=bool)
+    return cut_spikes(own, busy, sfreq, seconds=seconds, before=before, height=height)
+
+
+def others_spike(potential: np.ndarray, excited: np.ndarray, height: float = SPIKE_HEIGHT_MV) -> np.ndarray:
+    """Say when any region but the excited one is above a height.
+
+    Parameters
+    ----------
+    potential : ndarray, shape (n_trajectories, n_regions, n_times)
+        Millivolts.
+    excited : ndarray of int, shape (n_trajectories,)
+        Which region of each trajectory does not count; -1: all do.
+    height : float
+        Millivolts.
+
+    Returns
+    -------
+    busy : ndarray of bool, shape (n_trajectories, n_times)
+        In pieces of a trajectory it is the same as in the whole.
+    """
+    busy = np.empty((len(potential), potential.shape[2]), dtype=bool)
+    for number, region in enumerate(excited):
+        above = potential[number] > height
+        if region >= 0:
+            above[region] = False
+        busy[number] = above.any(axis=0)
+    return busy
+
+
+def cut_spikes(
+    own: np.ndarray,
+    busy: np.ndarray,
+    sfreq: float,
+    *,
+    seconds: float = 1.0,
+    before: float = 0.4,
+    height: float = SPIKE_HEIGHT_MV,
+) -> Spikes:
+    """Do what :func:`extract_spikes` does, with what excited regions do and whether others are quiet.
+
+    Parameters
+    ----------
+    own : ndarray, shape (n_trajectories, n_times)
+        Potential of the excited regions, in millivolts.
+    busy : ndarray of bool, shape (n_trajectories, n_times)
+        See :func:`others_spike`.
+    sfreq, seconds, before, height : float
+        See :func:`extract_spikes`.
+
+    Returns
+    -------
+    spikes : Spikes
+        All clips that lie in a trajectory as a whole.
+    """
     n_times, lead, quiet = round(seconds * sfreq), round(before * sfreq), round(_QUIET_SECONDS * sfreq)
     found: list[tuple[int, int, float]] = []
     clips: list[np.ndarray] = []
-    for number, region in enumerate(excited):
-        own = np.asarray(potential[number, region], dtype=float)
-        peaks, _ = find_peaks(own, height=height, distance=max(1, round(_APART_SECONDS * sfreq)))
-        peaks = peaks[(peaks >= lead) & (peaks - lead + n_times <= len(own))]
-        if not len(peaks):
-            continue
-        busy = _others_spike(potential[number], int(region), height) if alone else None
-        for peak in peaks:
-            start = int(peak) - lead
-            if busy is not None and busy[max(0, start - quiet) : start + n_times + quiet].any():
-                continue
-            clips.append(_from_zero_to_zero(own[start : start + n_times], lead))
-            found.append((number, start, own[peak]))
+    for number, potential in enumerate(np.asarray(own, dtype=float)):
+        peaks, _ = find_peaks(potential, height=height, distance=max(1, round(_APART_SECONDS * sfreq)))
+        for start in peaks - lead:
+            whole = start >= 0 and start + n_times <= len(potential)
+            if whole and not busy[number, max(0, start - quiet) : start + n_times + quiet].any():
+                clips.append(_from_zero_to_zero(potential[start : start + n_times], lead))
+                found.append((number, start, potential[start + lead]))
     if not found:
         empty = np.zeros(0, dtype=int)
         return Spikes(np.zeros((0, n_times), np.float32), empty, empty, np.zeros(0, np.float32))
@@ -120,16 +179,6 @@ def extract_spikes(
         np.array(onset, dtype=int),
         np.array(heights, dtype=np.float32),
     )
-
-
-def _others_spike(potential: np.ndarray, region: int, height: float) -> np.ndarray:
-    """Say at which samples any other region has a maximum above the height."""
-    inner = potential[:, 1:-1]
-    peak = (inner > height) & (inner >= potential[:, :-2]) & (inner > potential[:, 2:])
-    peak[region] = False
-    busy = np.zeros(potential.shape[1], dtype=bool)
-    busy[1:-1] = peak.any(axis=0)
-    return busy
 
 
 def _from_zero_to_zero(clip: np.ndarray, peak: int) -> np.ndarray:

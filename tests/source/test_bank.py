@@ -97,7 +97,7 @@ def test_spikes_at_a_lower_rate_have_no_aliases() -> None:
     found = np.abs(bank.draw(200, 100, 100.0, rng, kinds=("spike",)))
     assert np.isfinite(found).all()
     assert (found.max(axis=1) > 0.99).all()
-    assert ((found > 0.1).sum(axis=1) >= 2).mean() > 0.95
+    assert ((found > 0.1).sum(axis=1) >= 2).mean() > 0.85
 
 
 def test_without_spikes_they_are_made_up_and_all_kinds_come() -> None:

@@ -108,7 +108,11 @@ class SourceModel:
 
     @cached_property
     def digest(self) -> str:
-        """A name for this head: 16 hexadecimal digits that change with channels, leadfield and positions."""
+        """A name for this head: 16 hexadecimal digits that change with channels, leadfield and positions.
+
+        Equal names mean equal heads. The same forward solved on another machine may differ in the last digits, and so
+        get another name.
+        """
         content = hashlib.sha256("\0".join(self.ch_names).encode())
         for array in (self.leadfield, self.positions, self.normals):
             # What a file keeps: MNE stores forwards in single precision.

@@ -39,7 +39,7 @@ _BIPOLAR_COIL, _HEAD = 5, 4
 _ON_TEMPLATE = 0.001
 # No electrode of an EEG is so far from the skin, metres.
 _OFF_SCALP = 0.04
-# Vertices where a surface leaves the icosahedron that fsaverage5 is, so that coarser ones are its first vertices.
+# fsaverage5 is an icosahedron five times subdivided.
 _SPACINGS = re.compile(r"(ico[1-5]|oct[1-6])")
 
 
@@ -107,7 +107,9 @@ def electrodes_on_template(info: mne.Info) -> tuple[list[str], np.ndarray]:
     with np.errstate(invalid="ignore"):
         off = np.linalg.norm(recorded - by_name, axis=1)
     known = np.isfinite(recorded).all(axis=1)
-    if known.any() and not (off[known] < _ON_TEMPLATE).all():
+    named = known & np.isfinite(by_name).all(axis=1)
+    # A montage of MNE's puts names where the template has them, to the last digit.
+    if known.any() and not (named.any() and (off[named] < _ON_TEMPLATE).all()):
         recorded = align_to_template(recorded)
     positions = np.where(known[:, None], recorded, by_name)
     unknown = [name for name, ok in zip(names, np.isfinite(positions).all(axis=1), strict=True) if not ok]
@@ -293,8 +295,8 @@ def default_forward(
     conductivity : sequence of float
         Of brain, skull and scalp, in S/m.
     bem_ico : int
-        Subdivisions of the icosahedron that the surfaces are resampled to: 3 for 642 vertices each, 4 for 2562 (a
-        minute, 250 MB in the cache).
+        Subdivisions of the icosahedron that the surfaces are resampled to: 2 for 162 vertices each, 3 for 642, 4 for
+        2562 (a minute, 240 MB in the cache).
     cache : path-like | bool | None
         Folder where results are kept; ``None``: ``$MNE_LABRAM_CACHE``, or else the platform's folder for caches;
         false: nowhere.

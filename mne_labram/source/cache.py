@@ -111,7 +111,7 @@ def kept(path: Path, make: Callable[[], Any], write: Callable[[Path, Any], Any],
     Notes
     -----
     Files appear whole. Two processes that need the same at once both make it, and the second replaces the file of the
-    first by an equal one. A file that cannot be read is made anew.
+    first by an equal one. A file that cannot be read is made anew, and where the disk is full nothing is kept.
     """
     if path.is_file():
         try:
@@ -119,6 +119,12 @@ def kept(path: Path, make: Callable[[], Any], write: Callable[[Path, Any], Any],
         except _UNREADABLE as error:
             logger.info(f"{path.name} is damaged ({type(error).__name__}) and is computed anew.")
     made = make()
-    with written_whole(path, overwrite=True) as temporary:
-        write(temporary, made)
-    return read(path)
+    try:
+        with written_whole(path, overwrite=True) as temporary:
+            write(temporary, made)
+        return read(path)
+    except OSError as error:
+        logger.info(f"{path.name} cannot be kept ({error.strerror or error}); it will be computed again next time.")
+    with tempfile.TemporaryDirectory(prefix="mne-labram-") as folder:
+        write(Path(folder) / path.name, made)
+        return read(Path(folder) / path.name)

@@ -10,6 +10,8 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.head import SourceModel, source_model
@@ -285,6 +287,30 @@ def test_forward_without_eeg(template_forward: mne.Forward) -> None:
             ch["kind"] = 502  # FIFFV_MISC_CH
     with pytest.raises(ContractError, match="no EEG channels"):
         source_model(fwd)
+
+
+def test_channels_of_other_kinds_are_passed_over(template_forward: mne.Forward, template_model: SourceModel) -> None:
+    fwd = template_forward.copy()
+    with fwd["info"]._unlock():
+        for ch in fwd["info"]["chs"][3:7]:
+            ch["kind"] = 502
+    names = [name for index, name in enumerate(template_model.ch_names) if not 3 <= index < 7]
+    model = source_model(fwd)
+    assert model.ch_names == names
+    np.testing.assert_array_equal(model.leadfield, template_model.pick(names).leadfield)
+    assert (model.depth >= template_model.depth).all()
+
+
+@given(st.data())
+def test_picking_twice_is_picking_once(template_model: SourceModel, data: st.DataObject) -> None:
+    names = template_model.ch_names
+    first = data.draw(st.lists(st.sampled_from(names), min_size=8, unique=True))
+    second = data.draw(st.lists(st.sampled_from(first), min_size=8, unique=True))
+    once, twice = template_model.pick(second), template_model.pick(first).pick(second)
+    assert once.digest == twice.digest
+    assert once.ch_names == second
+    np.testing.assert_array_equal(once.averaged, twice.averaged)
+    np.testing.assert_allclose(once.averaged.mean(axis=0), 0, atol=1e-14)
 
 
 def test_deep_points_take_part_with_their_own_direction(head_cache: Path) -> None:

@@ -150,7 +150,8 @@ def sphere_forward(
     Notes
     -----
     The sources are moved to the head's frame first and the forward is made with the identity as the transform, so that
-    MNE's mix-up of frames (see the top of this module) has nothing to mix up.
+    MNE's mix-up of frames (see the top of this module) has nothing to mix up. The true transform is put into the
+    forward afterwards.
     """
     frames = {trans["from"], trans["to"]}
     if frames != {_MRI, _HEAD}:
@@ -162,6 +163,10 @@ def sphere_forward(
     moved = src.copy()
     for space in moved:
         mne.transforms.transform_surface_to(space, "head", to_head)
-        # The frame says head, and MNE then asks for nothing but an identity.
     identity = mne.transforms.Transform("head", "mri", np.eye(4))
-    return mne.make_forward_solution(info, identity, moved, sphere, meg=False, eeg=True, mindist=mindist)
+    fwd = mne.make_forward_solution(info, identity, moved, sphere, meg=False, eeg=True, mindist=mindist)
+    # MNE's figures want to know where the MRI is.
+    fwd["mri_head_t"] = mne.transforms.Transform("mri", "head", to_head["trans"])
+    with fwd["info"]._unlock():
+        fwd["info"]["mri_head_t"] = fwd["mri_head_t"]
+    return fwd

@@ -73,6 +73,9 @@ def test_repaired_forward_has_all_sources_and_looks_like_the_bem(
     fwd = sphere_forward(info, src, trans, sphere=sphere, verbose="ERROR")
     np.testing.assert_array_equal(src[0]["rr"], before)
     assert fwd["nsource"] >= 1275
+    to_head = mne.transforms.invert_transform(trans) if trans["from"] == 4 else trans
+    np.testing.assert_allclose(fwd["mri_head_t"]["trans"], to_head["trans"])
+    assert (fwd["mri_head_t"]["from"], fwd["mri_head_t"]["to"]) == (5, 4)
     model = source_model(fwd)
     kept = np.concatenate([np.isin(*each) for each in zip(template_model.vertices, model.vertices, strict=True)])
     np.testing.assert_allclose(model.positions, template_model.positions[kept], atol=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["counter_normals", "philox", "seed_words"]
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 def seed_words(seed: int) -> np.ndarray:
@@ -53,14 +53,13 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.
     """
     c = [counter[..., k].astype(np.uint32) for k in range(4)]
-    # Arrays: their additions and products wrap around without a warning.
-    k0, k1 = key[:1].copy(), key[1:].copy()
+    k0, k1 = (int(word) for word in key)
     for _ in range(10):
         p0, p1 = c[0].astype(np.uint64) * _MULTIPLIERS[0], c[2].astype(np.uint64) * _MULTIPLIERS[1]
         high0, high1 = ((p >> np.uint64(32)).astype(np.uint32) for p in (p0, p1))
         low0, low1 = ((p & np.uint64(0xFFFFFFFF)).astype(np.uint32) for p in (p0, p1))
-        c = [high1 ^ c[1] ^ k0, low1, high0 ^ c[3] ^ k1, low0]
-        k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
+        c = [high1 ^ c[1] ^ np.uint32(k0), low1, high0 ^ c[3] ^ np.uint32(k1), low0]
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
     return np.stack(c, axis=-1)
 
 

@@ -256,7 +256,7 @@ def _compiled_run(
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    from mne_labram.source.jansen_rit_kernel import LANES, advance
+    from mne_labram.source.jansen_rit_kernel import LANES, advance, sort_out
 
     n_trajectories, n_slots, n_regions = rates.shape
     packed = _pack(edges)
@@ -284,7 +284,7 @@ def _compiled_run(
             _check(state)
             if not discarding:
                 kept = (done - n_discarded) // decimate
-                signals[start:stop, :, kept : kept + len(out)] = out.transpose(2, 1, 0)[: stop - start]
+                sort_out(out, signals[start:stop], kept)
             place, done = (place + n) % n_slots, done + n
             bar.update(n * (stop - start))
         if return_state:

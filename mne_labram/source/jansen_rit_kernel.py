@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from mne_labram._compiled import compiled
 
-__all__ = ["LANES", "advance", "fill_normals"]
+__all__ = ["LANES", "advance", "fill_normals", "sort_out"]
 
 #: Trajectories of a call. As their number is known to the compiler, and a multiple of every vector's length, each is
 #: computed by the same instructions wherever it stands. Loops of 16 and 32 are unrolled before they become vectors,
@@ -309,3 +309,25 @@ def advance(
 
 
 advance = compiled(advance, error_model="numpy", contract=True)
+
+
+def sort_out(out: Any, signals: Any, first: int) -> None:
+    """Bring what `advance` kept into the order it is returned in.
+
+    Parameters
+    ----------
+    out : ndarray of float32, shape (n_kept, n_regions, LANES)
+        From `advance`.
+    signals : ndarray of float32, shape (n_trajectories, n_regions, n_times)
+        Written to, from time `first` on; at most `LANES` trajectories.
+    first : int
+        First time.
+    """
+    for i in range(out.shape[1]):
+        # A region's samples at a time: what is read once is still there when the next trajectory needs it.
+        for lane in range(signals.shape[0]):
+            for kept in range(out.shape[0]):
+                signals[lane, i, first + kept] = out[kept, i, lane]
+
+
+sort_out = compiled(sort_out)

@@ -41,9 +41,9 @@ def simulate_sources(
     if jobs == 0:
         raise ValueError("--jobs must be a number of processes, or -1 for all cores, got 0.")
     mne.set_log_level("error" if quiet else "info")
-    from mne_labram.source.bank_cost import bank_cost
+    from mne_labram.source.bank_costs import bank_cost
+    from mne_labram.source.bank_making import make_bank
     from mne_labram.source.bank_pieces import FULL_RECIPE, SMALL_RECIPE
-    from mne_labram.source.make_bank import make_bank
 
     told = {"n_regions": regions, "clips_per_region": spikes, "background_clips": background}
     recipe = replace(

@@ -7,8 +7,17 @@ from typing import Any
 
 # What users reach as mne_labram.source.<name>; imported when it is first used.
 _HOMES = {
+    "BankRecipe": "bank_pieces",
+    "NoiseBank": "noise",
+    "SimulatedBatch": "simulate",
     "SourceModel": "head",
+    "SourceSimulator": "simulate",
+    "WaveformBank": "bank",
+    "bank_cost": "bank_costs",
+    "default_bank": "bank_making",
     "default_forward": "headmodel",
+    "grow_patch": "patches",
+    "make_bank": "bank_making",
     "perturbed_forward": "headmodel",
     "source_model": "head",
     "sphere_forward": "sphere",

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,8 @@ __all__ = ["WAVEFORM_KINDS", "WaveformBank"]
 #: What :meth:`WaveformBank.draw` can give.
 WAVEFORM_KINDS: tuple[str, ...] = ("spike", "oscillation", "evoked")
 _FORMAT = 1
+#: Logarithms of how many times as fast spikes are played.
+_TEMPO = (math.log(0.7), math.log(3.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +194,10 @@ class WaveformBank:
         kinds : sequence of str
             Of which kinds, all alike; a name that comes twice comes twice as often.
 
-            - ``"spike"``: a stored spike (a made-up one where none is stored), its peak anywhere but at the edges of
-              the window, of either sign, played up to a quarter faster or slower; one for each second and a third of
-              the window, on average.
+            - ``"spike"``: stored spikes (made-up ones where none is stored), one at least and three in four seconds on
+              average, their peaks anywhere but at the edges of the window, of either sign. Neural masses of one set of
+              parameters all spike alike, 50 ms wide at half their height: each is played 0.7 to 3 times as fast, which
+              covers what is called a spike and what is called a sharp wave.
             - ``"oscillation"``, ``"evoked"``: see :mod:`mne_labram.source.waveforms`.
 
         Returns
@@ -232,14 +234,12 @@ class WaveformBank:
         count = np.maximum(1, rng.poisson(0.75 * duration, n))
         out = np.zeros((n, n_times))
         time = np.arange(n_times) / sfreq
-        smooth = _spike_filter(self.sfreq, sfreq)
         for row in range(n):
             for _ in range(count[row]):
                 clip = self.spikes[rng.integers(self.n_spikes)].astype(float)
-                if smooth is not None:
-                    clip = np.convolve(clip, smooth, mode="same")
+                centre, tempo = rng.uniform(0.1, 0.9) * duration, math.exp(rng.uniform(*_TEMPO))
+                clip = _low_passed(clip, self.sfreq, sfreq / tempo)
                 peak = int(np.argmax(np.abs(clip)))
-                centre, tempo = rng.uniform(0.1, 0.9) * duration, rng.uniform(0.8, 1.25)
                 at = (time - centre) * tempo * self.sfreq + peak
                 out[row] += np.interp(at, np.arange(n_stored), clip, left=0.0, right=0.0)
         out *= sign[:, np.newaxis]
@@ -272,13 +272,12 @@ def check_kinds(kinds: Sequence[str]) -> None:
         raise ValueError(f"Waveforms are a sequence of {', '.join(WAVEFORM_KINDS)}, got {kinds!r}.")
 
 
-@lru_cache(maxsize=8)
-def _spike_filter(stored: float, wanted: float) -> np.ndarray | None:
-    """Make a low-pass for spikes that are read off at a lower rate than they are stored at."""
+def _low_passed(clip: np.ndarray, stored: float, wanted: float) -> np.ndarray:
+    """Take off what cannot be seen at a lower rate than a spike is stored at."""
     if wanted >= 0.9 * stored:
-        return None
-    # A Gaussian that has fallen to a half at 0.4 of the wanted rate; no ringing before and after a spike.
+        return clip
+    # A Gaussian that has fallen to a half at 0.4 of the wanted rate: no ringing before and after a spike.
     width = math.sqrt(2.0 * math.log(2.0)) / (2.0 * math.pi * 0.4 * wanted) * stored
-    reach = max(1, math.ceil(4.0 * width))
+    reach = min(max(1, math.ceil(4.0 * width)), (len(clip) - 1) // 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    return kernel / kernel.sum()
+    return np.convolve(clip, kernel / kernel.sum(), mode="same")

@@ -89,8 +89,8 @@ class SourceSimulator:
     model : SourceModel
         The head: leadfield, electrodes, surface.
     bank : WaveformBank | None
-        What sources do, see :func:`~mne_labram.source.make_bank.make_bank`; ``None``: spikes are made up, and there is
-        no background.
+        What sources do, see :func:`~mne_labram.source.bank_making.make_bank`; ``None``: spikes are made up, and there
+        is no background.
     sfreq : float
         Samples per second.
     seconds : float

@@ -82,11 +82,11 @@ def test_spikes_are_drawn_as_they_are_stored() -> None:
     np.testing.assert_allclose(np.abs(found).max(axis=1), 1.0, rtol=1e-3)
     assert (found.min(axis=1) < -0.9).any()
     assert (found.max(axis=1) > 0.9).any()
-    # As wide as the stored one, up to a quarter.
+    # As wide as the stored one, at 0.7 to 3 times its speed.
     one = np.array([wave for wave in np.abs(found) if (np.diff((wave > 0.5).astype(int)) == 1).sum() == 1])
     width = (one > 0.5).sum(axis=1) / (2.355 * 8.0)
     assert len(one) > 25
-    assert 0.75 < np.quantile(width, 0.05) < 0.9 < 1.1 < np.quantile(width, 0.9) < 1.3
+    assert 0.25 < np.quantile(width, 0.05) < 0.6 < 1.1 < np.quantile(width, 0.95) < 1.5
 
 
 def test_spikes_at_a_lower_rate_have_no_aliases() -> None:

@@ -80,9 +80,9 @@ def bank_cost(recipe: BankRecipe = FULL_RECIPE, *, connectome: Connectome | None
     recipe : BankRecipe
         The whole.
     connectome : Connectome | None
-        See :func:`make_bank`.
+        See :func:`~mne_labram.source.bank_making.make_bank`.
     seed : int
-        See :func:`make_bank`.
+        See :func:`~mne_labram.source.bank_making.make_bank`.
 
     Returns
     -------

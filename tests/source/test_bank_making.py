@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source import bank_pieces, make_bank
+from mne_labram.source import bank_making, bank_pieces
 from mne_labram.source.bank import WaveformBank
-from mne_labram.source.bank_cost import bank_cost
+from mne_labram.source.bank_costs import bank_cost
 from mne_labram.source.bank_pieces import (
     FULL_RECIPE,
     SMALL_RECIPE,
@@ -40,7 +40,7 @@ def _same(first: WaveformBank, second: WaveformBank) -> None:
 
 def test_a_bank_is_what_its_recipe_says(tmp_path) -> None:
     path = tmp_path / "bank.npz"
-    bank = make_bank.make_bank(path, TINY)
+    bank = bank_making.make_bank(path, TINY)
     assert bank.n_spikes > 20
     assert bank.spikes.shape[1] == 500
     assert bank.background.shape == (3, 20, 500)
@@ -60,15 +60,15 @@ def test_a_bank_is_what_its_recipe_says(tmp_path) -> None:
     _same(WaveformBank.load(path), bank)
     assert [each.name for each in tmp_path.iterdir()] == ["bank.npz"]
     with pytest.raises(FileExistsError, match="overwrite"):
-        make_bank.make_bank(path, TINY)
+        bank_making.make_bank(path, TINY)
 
 
 def test_processes_and_interruptions_change_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bank_pieces, "LANES", 8)  # pieces of so many regions
     recipe = replace(TINY, n_regions=12, clips_per_region=1, background_clips=2)
-    alone = make_bank.make_bank(tmp_path / "alone.npz", recipe)
+    alone = bank_making.make_bank(tmp_path / "alone.npz", recipe)
     with joblib.parallel_config(backend="threading"):
-        _same(make_bank.make_bank(tmp_path / "threads.npz", recipe, n_jobs=2), alone)
+        _same(bank_making.make_bank(tmp_path / "threads.npz", recipe, n_jobs=2), alone)
     made = []
 
     def stops(number: int, *args):
@@ -77,9 +77,9 @@ def test_processes_and_interruptions_change_nothing(tmp_path, monkeypatch: pytes
         made.append(number)
         return make_piece(number, *args)
 
-    monkeypatch.setattr(make_bank, "make_piece", stops)
+    monkeypatch.setattr(bank_making, "make_piece", stops)
     with pytest.raises(KeyboardInterrupt):
-        make_bank.make_bank(tmp_path / "again.npz", recipe)
+        bank_making.make_bank(tmp_path / "again.npz", recipe)
     assert made == [0]
     assert not (tmp_path / "again.npz").exists()
     (part,) = (tmp_path / "again.npz.parts").glob("*.npz")
@@ -88,16 +88,16 @@ def test_processes_and_interruptions_change_nothing(tmp_path, monkeypatch: pytes
         made.append(number)
         return make_piece(number, *args)
 
-    monkeypatch.setattr(make_bank, "make_piece", goes_on)
-    _same(make_bank.make_bank(tmp_path / "again.npz", recipe), alone)
+    monkeypatch.setattr(bank_making, "make_piece", goes_on)
+    _same(bank_making.make_bank(tmp_path / "again.npz", recipe), alone)
     assert made == [0, 1, 2]
     assert not part.parent.exists()
     # A damaged piece, and one of another seed, are not used.
     part.parent.mkdir()
     part.write_bytes(b"PK")
-    _same(make_bank.make_bank(tmp_path / "again.npz", recipe, overwrite=True), alone)
+    _same(bank_making.make_bank(tmp_path / "again.npz", recipe, overwrite=True), alone)
     assert made == [0, 1, 2, 0, 1, 2]
-    other = make_bank.make_bank(tmp_path / "other.npz", recipe, seed=1)
+    other = bank_making.make_bank(tmp_path / "other.npz", recipe, seed=1)
     assert other.spikes.shape != alone.spikes.shape or (other.spikes != alone.spikes).any()
 
 
@@ -140,31 +140,31 @@ def test_excited_regions_spike_and_background_is_quiet(connectome) -> None:
 
 def test_what_cannot_be_made_is_said(tmp_path, connectome, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"\.npz"):
-        make_bank.make_bank(tmp_path / "bank.fif", TINY)
+        bank_making.make_bank(tmp_path / "bank.fif", TINY)
     with pytest.raises(ValueError, match="20 regions and the recipe 21"):
-        make_bank.make_bank(tmp_path / "bank.npz", replace(TINY, n_regions=21), connectome=connectome)
+        bank_making.make_bank(tmp_path / "bank.npz", replace(TINY, n_regions=21), connectome=connectome)
     with pytest.raises(ValueError, match="one place for each"):
-        make_bank.make_bank(tmp_path / "bank.npz", TINY, connectome=connectome, positions=np.zeros((3, 3)))
+        bank_making.make_bank(tmp_path / "bank.npz", TINY, connectome=connectome, positions=np.zeros((3, 3)))
     for name in ("n_regions", "clips_per_region", "most_runs", "background_clips", "run_seconds"):
         with pytest.raises(ValueError, match=name):
             BankRecipe(**{name: -1})
     # Nobody spikes; then everybody does, all the time.
     monkeypatch.setattr(bank_pieces, "simulate_jansen_rit", lambda c, n, *_, **__: (np.zeros((n, 20, 500)), None))
     with pytest.raises(ContractError, match="No region spiked alone"):
-        make_bank.make_bank(tmp_path / "bank.npz", TINY, connectome=connectome)
+        bank_making.make_bank(tmp_path / "bank.npz", TINY, connectome=connectome)
     monkeypatch.setattr(bank_pieces, "simulate_jansen_rit", lambda c, n, *_, **__: (np.full((n, 20, 500), 9.0), None))
     with pytest.raises(ContractError, match="0 quiet seconds"):
         background_clips(0, 2, TINY, connectome, 0)
 
 
 def test_the_default_bank_is_made_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_bank, "SMALL_RECIPE", TINY)
-    first = make_bank.default_bank(tmp_path)
+    monkeypatch.setattr(bank_making, "SMALL_RECIPE", TINY)
+    first = bank_making.default_bank(tmp_path)
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime_ns
-    _same(make_bank.default_bank(tmp_path), first)
+    _same(bank_making.default_bank(tmp_path), first)
     assert file.stat().st_mtime_ns == written
-    _same(make_bank.make_bank(tmp_path / "own.npz", TINY), first)
+    _same(bank_making.make_bank(tmp_path / "own.npz", TINY), first)
 
 
 def test_costs_are_extrapolated_from_a_piece() -> None:

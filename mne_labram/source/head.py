@@ -326,6 +326,13 @@ def _check_spaces(fwd: mne.Forward) -> None:
         )
     if sum(int(space["nuse"]) for space in fwd["src"] if space["type"] == "surf") < 2:
         raise ContractError("The forward has fewer than two sources on the cortex; make it with a denser source space.")
+    n_sources = sum(len(space["vertno"]) for space in fwd["src"])
+    n_columns = np.shape(fwd["sol"]["data"])[1]
+    if n_columns != n_sources * (1 if fwd["source_ori"] == _FIXED else 3):
+        raise ContractError(
+            f"The leadfield has {n_columns} columns for {n_sources} sources, so the two do not belong together; "
+            "compute the forward anew."
+        )
 
 
 def _electrode_positions(info: mne.Info, picks: Sequence[int]) -> np.ndarray:

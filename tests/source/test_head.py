@@ -251,9 +251,20 @@ def _at_the_origin(fwd: mne.Forward) -> None:
     fwd["info"]["chs"][4]["loc"][:3] = 0
 
 
+def _shifted(fwd: mne.Forward) -> None:
+    fwd["src"][0]["vertno"] = fwd["src"][0]["vertno"][1:]
+
+
+def _single(fwd: mne.Forward) -> None:
+    for space, n_left in zip(fwd["src"], (1, 0), strict=True):
+        space["vertno"], space["nuse"] = space["vertno"][:n_left], n_left
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
+        (_shifted, "1284 columns for 1283 sources"),
+        (_single, "fewer than two sources"),
         (_volume, "volume source space"),
         (_discrete, "no source space on a surface"),
         (_flat, "has no triangles"),

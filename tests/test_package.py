@@ -33,13 +33,13 @@ FLOORS = {
     "signal": ({"numpy", "scipy", "mne", "joblib", "mne_bids"}, {"_files"}),
     "nn": ({"torch"}, set()),
     "models": (
-        {"numpy", "torch", "braindecode", "mne"},
+        {"numpy", "scipy", "torch", "braindecode", "mne"},
         # Of signal/ only what speaks of names and positions of channels.
         {
             "nn",
             *(
                 f"signal.{name}"
-                for name in ("alignment", "channels", "contract", "interpret", "positions", "vocabulary")
+                for name in ("alignment", "channels", "contract", "head_field", "interpret", "positions", "vocabulary")
             ),
         },
     ),

@@ -219,7 +219,7 @@ def _beginning(
             raise ValueError(
                 "initial is the end of a run of other trajectories, regions, delays or time steps; go on with the same."
             )
-        return initial.y.astype(np.float64), initial.rates.astype(np.float64), int(initial.step)
+        return initial.y.astype(np.float64), initial.rates, int(initial.step)
     try:
         y = np.zeros(shape) if initial is None else np.broadcast_to(np.asarray(initial, dtype=np.float64), shape).copy()
     except (TypeError, ValueError):
@@ -227,7 +227,8 @@ def _beginning(
     if not np.isfinite(y).all():
         raise ValueError("initial must be finite.")
     rates = firing_rate(y[..., 1] - y[..., 2], parameters)
-    return y, np.repeat(rates[:, None], n_slots, axis=1), 0
+    # A view: of thousands of trajectories the past would fill memory.
+    return y, np.broadcast_to(rates[:, None], (n_trajectories, n_slots, n_regions)), 0
 
 
 def _check(y: np.ndarray) -> None:
@@ -265,7 +266,7 @@ def _compiled_run(
     piece = max(1, _WAITING // (4 * LANES * n_regions)) * decimate
     nothing = np.zeros((0, n_regions, LANES), dtype=np.float32)
     # Of the whole past only what is returned is kept.
-    ends = (np.empty_like(y, dtype=np.float32), np.empty_like(rates, dtype=np.float32)) if return_state else (y, rates)
+    ends = (np.empty(y.shape, dtype=np.float32), np.empty(rates.shape, dtype=np.float32)) if return_state else (y, rates)
 
     def run(start: int) -> None:
         lanes = np.minimum(np.arange(start, start + LANES), n_trajectories - 1)

@@ -1,0 +1,389 @@
+"""BrainForge: where on the cortex a recording comes from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from braindecode.models.base import EEGModuleMixin
+from torch import Tensor, nn
+
+from mne_labram.models.brainforge.geometry import SourceGeometry
+from mne_labram.models.brainforge.network import ScalpEncoder, SourceStage
+from mne_labram.models.brainforge.spherical_head import spherical_head
+from mne_labram.models.brainforge.statistics import WindowStatistics, white_noise_level, whitener, window_statistics
+from mne_labram.models.inputs import SignalMixin
+from mne_labram.models.labram.inputs import with_arrays
+from mne_labram.signal.positions import electrode_positions
+
+__all__ = ["BrainForge", "SourcePosterior"]
+
+# The odds of being active count from here: at the beginning of training most sources are thought to be.
+_OPEN = 2.0
+# Limits of the logarithm of a prior variance, relative to what would explain the window alone.
+_LOWEST, _HIGHEST = -25.0, 15.0
+# Of what training weighs: how much an active source counts beside a silent one, and the whole of it.
+_POSITIVE, _DETECTION = 5.0, 8.0
+# A reconstruction that is worse than this many times nothing at all counts no more.
+_WORST = 4.0
+
+
+class SourcePosterior(NamedTuple):
+    """What is thought of the sources of a window.
+
+    Attributes
+    ----------
+    active : Tensor, shape (batch, n_sources)
+        Log odds that a source is active.
+    variance : Tensor, shape (batch, n_sources)
+        Prior variance of its dipole moment, nAm².
+    operator : Tensor, shape (batch, n_sources, n_chans)
+        ``operator @ x`` are dipole moments in nAm of a signal in µV, at any sampling rate.
+    """
+
+    active: Tensor
+    variance: Tensor
+    operator: Tensor
+
+
+class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
+    r"""Source imaging by a network that learns which sources are active, and a linear inverse that says how much.
+
+    :bdg-danger:`Foundation Model` :bdg-info:`Attention/Transformer`
+
+    A convolutional network sees the scalp as an image at every moment, and a transformer what it does over time. Every
+    source of the head looks at that, at what the covariance of the window says of its topography
+    (:func:`~mne_labram.models.brainforge.statistics.window_statistics`), and at its neighbours, and is given a prior
+    variance :math:`\gamma_s`. Dipole moments are then the conditional mean under that prior,
+
+    .. math:: \hat{j} = \Gamma G^T (G \Gamma G^T + N)^{-1} x,
+
+    so that they explain the signal, have its scale, and follow it at any sampling rate. All parameters are shared by
+    all sources and electrodes: one set of weights serves any forward.
+
+    Parameters
+    ----------
+    n_outputs : None
+        Not used; the outputs are the sources.
+    n_chans : int | None
+        Number of channels; only checked against the names.
+    chs_info : list of dict | None
+        ``info["chs"]``: the channels, if ``ch_names`` is None.
+    n_times : int | None
+        Samples in a window; any.
+    input_window_seconds : float | None
+        Length of a window in seconds.
+    sfreq : float | None
+        Sampling rate in Hz; the weights that ship have seen 100 Hz.
+    ch_names : list of str | None
+        Referential channels of the 10-05 system, in the order of the input.
+    n_sources : int
+        Sources of the spherical head that the model has until :meth:`bind_head` gives it another one.
+    embed_dim : int
+        Width of a source's state.
+    num_layers : int
+        Mixers of each stage.
+    num_stages : int
+        How often sources are judged: each time, with what came of the last judgement.
+    image_size : int
+        Pixels on a side of the image of the scalp.
+    time_dim, time_layers : int
+        Width and blocks of the transformer over time.
+    num_heads : int
+        Attention heads.
+    drop_prob : float
+        Dropout in the transformer.
+    activation : type of nn.Module
+        Not used by the network, whose activations are GELU; Braindecode's models have it.
+
+    Raises
+    ------
+    ValueError
+        If a channel has no position, or the names do not fit ``n_chans``.
+
+    Notes
+    -----
+    The brief's system (a convolution over scalp topographies, a transformer over time, training on neural masses) with
+    the physics inside: the prior variances are what sparse Bayesian learning iterates for (Wipf & Nagarajan 2009,
+    NeuroImage 44:947-966), found by a network that has seen many sources instead.
+    """
+
+    def __init__(
+        self,
+        n_outputs: int | None = None,
+        n_chans: int | None = None,
+        chs_info: list[dict] | None = None,
+        n_times: int | None = None,
+        input_window_seconds: float | None = None,
+        sfreq: float | None = None,
+        ch_names: list[str] | None = None,
+        n_sources: int = 324,
+        embed_dim: int = 48,
+        num_layers: int = 2,
+        num_stages: int = 2,
+        image_size: int = 16,
+        time_dim: int = 64,
+        time_layers: int = 2,
+        num_heads: int = 4,
+        drop_prob: float = 0.0,
+        activation: type[nn.Module] = nn.GELU,
+    ) -> None:
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            chs_info=with_arrays(chs_info),
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        if ch_names is None:
+            if chs_info is None:
+                raise ValueError("BrainForge must know where electrodes are; give ch_names or chs_info.")
+            ch_names = [ch["ch_name"] for ch in chs_info]
+        if n_chans is not None and n_chans != len(ch_names):
+            raise ValueError(f"BrainForge got {len(ch_names)} channel names for n_chans={n_chans} channels.")
+        self.ch_names = list(ch_names)
+        if self._n_chans is None:
+            self._n_chans = len(self.ch_names)
+        electrodes = electrode_positions(self.ch_names)
+        if not np.array_equal(electrodes[:, :3], electrodes[:, 3:]):
+            raise ValueError("BrainForge takes referential channels; bipolar ones have no place of their own.")
+        self.image_size = image_size
+        self.geometry = SourceGeometry(*spherical_head(electrodes[:, :3], n_sources), image_size)
+        self.encoder = ScalpEncoder(
+            image_size, embed_dim=time_dim, num_layers=time_layers, num_heads=num_heads, drop_prob=drop_prob
+        )
+        self.stages = nn.ModuleList(
+            SourceStage(embed_dim, num_layers, time_dim, num_heads, first=stage == 0) for stage in range(num_stages)
+        )
+        # Braindecode finds the end of a network by this name.
+        self.final_layer = self.stages[-1].judge
+        self._record(ch_names=list(self.ch_names))
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources of the head that it is bound to."""
+        return self.geometry.n_sources
+
+    def bind_head(
+        self,
+        leadfield: np.ndarray,
+        positions: np.ndarray,
+        normals: np.ndarray,
+        neighbours: Any,
+        electrodes: np.ndarray,
+        ch_names: Sequence[str],
+    ) -> Self:
+        """Return the model for another head; it shares the weights.
+
+        Parameters
+        ----------
+        leadfield : ndarray, shape (n_chans, n_sources)
+            µV per nAm, in any reference.
+        positions, normals : ndarray, shape (n_sources, 3)
+            Metres in the head frame; directions of length 1.
+        neighbours : scipy.sparse matrix of shape (n_sources, n_sources)
+            Which sources lie next to each other.
+        electrodes : ndarray, shape (n_chans, 3)
+            Metres, head frame.
+        ch_names : sequence of str
+            Their names.
+
+        Returns
+        -------
+        model : BrainForge
+            Another object; this one is not changed.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit each other.
+        """
+        leadfield = np.asarray(leadfield, float)
+        n_chans, n_sources = leadfield.shape
+        if len(ch_names) != n_chans or np.shape(electrodes) != (n_chans, 3):
+            raise ValueError(
+                f"The leadfield has {n_chans} channels; it needs as many names and positions, got {len(ch_names)} and "
+                f"{np.shape(electrodes)}."
+            )
+        if not np.shape(positions) == np.shape(normals) == (n_sources, 3) or neighbours.shape != (n_sources,) * 2:
+            raise ValueError(
+                f"The leadfield has {n_sources} sources; positions and normals must be of the shape ({n_sources}, 3) "
+                f"and neighbours ({n_sources}, {n_sources})."
+            )
+        new = copy.copy(self)
+        new._modules = dict(self._modules)
+        device = self.final_layer.weight.device
+        new.geometry = SourceGeometry(leadfield, positions, normals, neighbours, electrodes, self.image_size).to(device)
+        new.ch_names, new._n_chans = list(ch_names), n_chans
+        return new
+
+    def forward(
+        self,
+        x: Tensor,
+        return_features: bool = False,
+        *,
+        visible: Tensor | None = None,
+        noise_covariance: Tensor | None = None,
+    ) -> Tensor | dict[str, Tensor]:
+        """Estimate dipole moments.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts, in any reference; finite.
+        return_features : bool
+            Return the tokens over time and the log odds of sources instead.
+        visible : Tensor, shape (batch, n_chans) | None
+            1 where a channel is to be believed; ``None``: all.
+        noise_covariance : Tensor, shape (n_chans, n_chans) or (batch, n_chans, n_chans) | None
+            Of the noise in µV²; ``None``: white, its variance estimated from the window.
+
+        Returns
+        -------
+        sources : Tensor, shape (batch, n_sources, n_times)
+            Dipole moments along the normals in nAm.
+        features : dict
+            If ``return_features``: ``"features"``, shape (batch, n_tokens, time_dim), and ``"cls_token"``, the log odds
+            of the sources, shape (batch, n_sources).
+
+        Raises
+        ------
+        ValueError
+            If the shape is not that of the bound channels, or values are not finite.
+        """
+        x, visible = self._checked(x, visible)
+        posterior, tokens = self._posterior(x, visible, noise_covariance)
+        if return_features:
+            return {"features": tokens, "cls_token": posterior[-1].active}
+        return posterior[-1].operator @ x
+
+    def posterior(
+        self, x: Tensor, *, visible: Tensor | None = None, noise_covariance: Tensor | None = None
+    ) -> SourcePosterior:
+        """Judge sources.
+
+        Parameters
+        ----------
+        x, visible, noise_covariance : Tensor
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        posterior : SourcePosterior
+            Of the last stage.
+        """
+        x, visible = self._checked(x, visible)
+        return self._posterior(x, visible, noise_covariance)[0][-1]
+
+    def _checked(self, x: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
+        n_chans = len(self.ch_names)
+        if x.ndim != 3 or x.shape[1] != n_chans or not x.shape[2]:
+            raise ValueError(
+                f"Input must have the shape (batch, {n_chans}, n_times), as the model is bound to {n_chans} channels; "
+                f"got {tuple(x.shape)}."
+            )
+        self._look_at(x)
+        if visible is None:
+            visible = x.new_ones(x.shape[:2])
+        elif visible.shape != x.shape[:2]:
+            raise ValueError(f"visible must have the shape {tuple(x.shape[:2])}, got {tuple(visible.shape)}.")
+        visible = visible.to(x)
+        mean = (x * visible.unsqueeze(2)).sum(dim=1, keepdim=True) / visible.sum(dim=1).clamp_min(1.0)[:, None, None]
+        return (x - mean) * visible.unsqueeze(2), visible
+
+    def _posterior(
+        self, x: Tensor, visible: Tensor, noise_covariance: Tensor | None
+    ) -> tuple[list[SourcePosterior], Tensor]:
+        """Run all stages on a signal in the average reference."""
+        batch, n_chans, _ = x.shape
+        eye = torch.eye(n_chans, dtype=x.dtype, device=x.device)
+        if noise_covariance is None:
+            noise = white_noise_level(x, visible)[:, None, None] * eye
+        else:
+            noise = noise_covariance.to(x).expand(batch, -1, -1)
+        whiten = whitener(noise, visible)
+        gain, y = whiten @ self.geometry.leadfield, whiten @ x
+        found: WindowStatistics = window_statistics(y, gain)
+        level = x.square().sum(dim=(1, 2)) / (visible.sum(dim=1) * x.shape[2]).clamp_min(1.0)
+        unit = x * level.clamp_min(torch.finfo(x.dtype).tiny).rsqrt()[:, None, None]
+        tokens = self.encoder(unit, visible, self.geometry.image_weights)
+        known = torch.cat(
+            (
+                found.sources,
+                self.geometry.places.expand(batch, -1, -1),
+                found.window.unsqueeze(1).expand(-1, self.n_sources, -1),
+            ),
+            dim=2,
+        )
+        power = found.covariance.diagonal(dim1=1, dim2=2).sum(dim=1) / (visible.sum(dim=1) - 1).clamp_min(1.0)
+        norm = gain.square().sum(dim=1).clamp_min(1e-12)
+        alone = power.clamp_min(1.0).unsqueeze(1) / norm
+        out, before = [], None
+        for stage in self.stages:
+            active, amplitude, h = stage(known, tokens, self.geometry, before)
+            variance = alone * torch.exp((2 * amplitude + 2 * F.logsigmoid(active + _OPEN)).clamp(_LOWEST, _HIGHEST))
+            modelled = (gain * variance.unsqueeze(1)) @ gain.transpose(1, 2) + eye
+            weights = torch.linalg.solve(modelled, gain)
+            out.append(
+                SourcePosterior(active, variance, variance.unsqueeze(2) * (weights.transpose(1, 2) @ whiten))
+            )
+            through = ((found.covariance @ weights) * weights).sum(dim=1)
+            explained = (gain * weights).sum(dim=1)
+            seen = (through + 1e-6).log() - (explained + 1e-6).log()
+            before = torch.stack((seen, (variance * norm + 1e-6).log() / 4.0, variance * explained), dim=2), h
+        return out, tokens
+
+    def training_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Compute the loss of simulated windows.
+
+        Parameters
+        ----------
+        batch : mapping
+            ``"x"``, µV, shape (batch, n_chans, n_times); ``"sources"``, nAm, shape (batch, n_sources, n_times);
+            ``"active"``, shape (batch, n_sources), which sources are; and perhaps ``"visible"`` and
+            ``"noise_covariance"``, see :meth:`forward`.
+
+        Returns
+        -------
+        losses : dict of str to Tensor
+            ``"loss"``; without gradient ``"error"``, squared error over squared moments, each source weighted by its
+            gain (of windows without a source: what is found, over the signal), and ``"detection"``, the weighted
+            cross-entropy of being active, mean over stages.
+        """
+        x, visible = self._checked(batch["x"], batch.get("visible"))
+        stages, _ = self._posterior(x, visible, batch.get("noise_covariance"))
+        wanted, active = batch["sources"], batch["active"].to(x)
+        norm = self.geometry.leadfield - self.geometry.leadfield.mean(dim=0)
+        weight = norm.square().sum(dim=0)[None, :, None]
+        found = stages[-1].operator @ x
+        there = (wanted.square() * weight).sum(dim=(1, 2))
+        error = ((found - wanted).square() * weight).sum(dim=(1, 2)) / there.clamp_min(1e-12)
+        signal = x.square().sum(dim=(1, 2)).clamp_min(1e-12)
+        none = (found.square() * weight).sum(dim=(1, 2)) / signal
+        error = torch.where(there > 0, error, none)
+        positive = x.new_tensor(_POSITIVE)
+        detection = torch.stack(
+            [F.binary_cross_entropy_with_logits(each.active, active, pos_weight=positive) for each in stages]
+        ).mean()
+        loss = error.clamp_max(_WORST).mean() + _DETECTION * detection
+        return {"loss": loss, "error": error.mean().detach(), "detection": detection.detach()}
+
+    def reset_head(self, n_outputs: int) -> None:
+        """Refuse: sources are no classes.
+
+        Parameters
+        ----------
+        n_outputs : int
+            Not used.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError("BrainForge has no classification head; bind it to another head with bind_head instead.")

@@ -128,9 +128,9 @@ def simulate_jansen_rit(
     2011): trajectory 70 is the same, to the bit, in a run of 100, of 1000, alone with ``first_trajectory=70``, in any
     number of threads, in one call or two. Other processors may round differently.
 
-    Memory: the result, and for each thread 256 bytes per region and step of the longest delay. Above 25 Hz the
-    power of these signals falls by 24 dB per octave or more, so that what decimation to 200 Hz and more folds back is
-    small.
+    Memory: the result, and for each thread 256 bytes per region and step of the longest delay, and some megabytes. The
+    power of these signals falls by 12 dB per octave: of DeepSIF's first setting a thousandth lies above 100 Hz and 6e-5
+    above 250 Hz, so that decimation to 200 or 500 Hz folds back no more than that.
     """
     if not isinstance(connectome, Connectome):
         raise TypeError(f"connectome must be a Connectome, not a {type(connectome).__name__}.")
@@ -266,7 +266,9 @@ def _compiled_run(
     piece = max(1, _WAITING // (4 * LANES * n_regions)) * decimate
     nothing = np.zeros((0, n_regions, LANES), dtype=np.float32)
     # Of the whole past only what is returned is kept.
-    ends = (np.empty(y.shape, dtype=np.float32), np.empty(rates.shape, dtype=np.float32)) if return_state else (y, rates)
+    ends = (
+        (np.empty(y.shape, dtype=np.float32), np.empty(rates.shape, dtype=np.float32)) if return_state else (y, rates)
+    )
 
     def run(start: int) -> None:
         lanes = np.minimum(np.arange(start, start + LANES), n_trajectories - 1)

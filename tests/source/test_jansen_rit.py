@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -205,6 +206,20 @@ def test_excitability_is_by_region_and_trajectory() -> None:
     plain = simulate_jansen_rit(NETWORK, 3, 0.1, **given)
     assert_array_equal(x[1], plain[1])
     assert np.abs(x[0, 2] - plain[0, 2]).max() > 0.02
+
+
+def test_memory_holds_what_is_returned_and_little_more() -> None:
+    given = {"discard": 0.5, "decimate": 40}
+    simulate_jansen_rit(NETWORK, 1, 0.02, **given)
+    tracemalloc.start()
+    try:
+        x = simulate_jansen_rit(NETWORK, 1000, 1.0, **given)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert x.nbytes == 1000 * 13 * 50 * 4
+    # All steps would be 156 MB.
+    assert peak < x.nbytes + 12e6
 
 
 def test_inputs_are_not_modified() -> None:

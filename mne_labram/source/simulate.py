@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from mne.utils import logger
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WAVEFORM_KINDS, WaveformBank, check_kinds
+from mne_labram.source.head import SourceModel
 from mne_labram.source.noise import ColouredNoise, NoiseBank
 from mne_labram.source.patches import LARGEST_EXTENT_MM, PatchGrower
 from mne_labram.source.perturbation import ElectrodeJitter, LeadfieldSpread
 from mne_labram.source.sensors import BackgroundActivity, SensorNoise, average_reference, draw_visible, subset_masks
-
-if TYPE_CHECKING:
-    from mne_labram.source.head import SourceModel
 
 __all__ = ["ActivePatch", "SimulatedBatch", "SourceSimulator"]
 
@@ -141,6 +139,8 @@ class SourceSimulator:
     ------
     ContractError
         If heads or noise do not fit the model.
+    TypeError
+        If ``model`` is no SourceModel or ``bank`` no WaveformBank.
     ValueError
         If a number or a name makes no sense.
 
@@ -177,6 +177,8 @@ class SourceSimulator:
         gap_mm: float = 10.0,
         seed: int = 0,
     ) -> None:
+        if not isinstance(model, SourceModel):
+            raise TypeError(f"model must be a SourceModel, got {type(model).__name__}; make it with source_model(fwd).")
         bank = WaveformBank() if bank is None else bank
         if not isinstance(bank, WaveformBank):
             raise TypeError(f"bank must be a WaveformBank, got {type(bank).__name__}; read it with WaveformBank.load.")

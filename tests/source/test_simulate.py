@@ -253,3 +253,15 @@ def test_a_draw_refuses_nonsense(head) -> None:
         simulator.draw(1, centres=[[300]])
     with pytest.raises(TypeError, match="WaveformBank"):
         SourceSimulator(head, bank="bank.npz")
+    with pytest.raises(TypeError, match="source_model"):
+        SourceSimulator("head-fwd.fif")
+
+
+def test_deep_points_are_sources_of_their_own(sphere_head, bank) -> None:
+    head = sphere_head(200, n_deep=4)
+    batch = SourceSimulator(head, bank, none=0.0, n_sources=2).draw(3, 0, centres=[[201, 40]] * 3, snr_db=10.0)
+    assert batch.sources.shape == (3, 204, 100)
+    for patches, active in zip(batch.patches, batch.active, strict=True):
+        assert patches[0].indices.tolist() == [201]
+        assert active[200:].tolist() == [False, True, False, False]
+    assert np.isfinite(batch.x).all()

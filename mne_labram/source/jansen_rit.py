@@ -164,22 +164,27 @@ def simulate_jansen_rit(
     y, rates, step = _beginning(initial, int(n_trajectories), connectome.n_regions, n_slots, parameters)
     if step + n_discarded + n_steps >= 2**32:
         raise ValueError("There are more steps than the noise has numbers for; make the run shorter or dt longer.")
-    noisy = bool(noise) and parameters.noise > 0
+    problem = _Problem(
+        gains, edges, parameters, float(dt), key if noise and parameters.noise > 0 else None, int(first_trajectory)
+    )
+    state = JansenRitState(y, rates, step)
     if method == "numpy":
-        key = key if noisy else None
-        given = (gains, edges, parameters, float(dt), key, int(first_trajectory))
-        if n_discarded:
-            _, y, rates = advance_reference(y, rates, step, n_discarded, *given, n_discarded)
-        signals, y, rates = advance_reference(y, rates, step + n_discarded, n_steps, *given, int(decimate))
-        _check(y)
+        signals, end = _plain_run(problem, state, n_discarded, n_steps, int(decimate))
     else:
-        signals, y, rates = _compiled_run(
-            y, rates, step, n_discarded, n_steps, gains, edges, parameters, float(dt), key, noisy,
-            int(first_trajectory), int(decimate), n_jobs, return_state,
-        )  # fmt: skip
-    if not return_state:
-        return signals
-    return signals, JansenRitState(y, rates, step + n_discarded + n_steps)
+        signals, end = _compiled_run(problem, state, n_discarded, n_steps, int(decimate), n_jobs, return_state)
+    return (signals, end) if return_state else signals
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What does not change in a run."""
+
+    gains: np.ndarray
+    edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    parameters: JansenRitParameters
+    dt: float
+    key: np.ndarray | None
+    first_trajectory: int
 
 
 def _excitability(
@@ -236,70 +241,72 @@ def _check(y: np.ndarray) -> None:
         raise ValueError("The solution grew without bound; choose a shorter dt, or parameters nearer to the defaults.")
 
 
+def _plain_run(
+    problem: _Problem, begin: JansenRitState, n_discarded: int, n_steps: int, decimate: int
+) -> tuple[np.ndarray, JansenRitState]:
+    p, y, rates, step = problem, begin.y, begin.rates, begin.step
+    given = (p.gains, p.edges, p.parameters, p.dt, p.key, p.first_trajectory)
+    if n_discarded:
+        _, y, rates = advance_reference(y, rates, step, n_discarded, *given, n_discarded)
+    signals, y, rates = advance_reference(y, rates, step + n_discarded, n_steps, *given, decimate)
+    _check(y)
+    return signals, JansenRitState(y, rates, step + n_discarded + n_steps)
+
+
 def _compiled_run(
-    y: np.ndarray,
-    rates: np.ndarray,
-    step: int,
+    problem: _Problem,
+    begin: JansenRitState,
     n_discarded: int,
     n_steps: int,
-    gains: np.ndarray,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    parameters: JansenRitParameters,
-    dt: float,
-    key: np.ndarray,
-    noisy: bool,
-    first_trajectory: int,
     decimate: int,
     n_jobs: int,
     return_state: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, JansenRitState]:
     """Run the compiled code, so many trajectories at a time, and their signals piece by piece."""
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
     from mne_labram.source.jansen_rit_kernel import LANES, advance, sort_out
 
+    y, rates = begin.y, begin.rates
     n_trajectories, n_slots, n_regions = rates.shape
-    packed = _pack(edges)
-    constants = _constants(parameters, dt, noisy)
+    packed, constants = _pack(problem.edges), _constants(problem)
+    key = np.zeros(2, dtype=np.uint32) if problem.key is None else problem.key
     signals = np.empty((n_trajectories, n_regions, n_steps // decimate), dtype=np.float32)
     piece = max(1, _WAITING // (4 * LANES * n_regions)) * decimate
     nothing = np.zeros((0, n_regions, LANES), dtype=np.float32)
-    # Of the whole past only what is returned is kept.
-    ends = (
-        (np.empty(y.shape, dtype=np.float32), np.empty(rates.shape, dtype=np.float32)) if return_state else (y, rates)
-    )
+    last_y = np.empty(y.shape if return_state else 0, dtype=np.float32)
+    last_rates = np.empty(rates.shape if return_state else 0, dtype=np.float32)
 
     def run(start: int) -> None:
         lanes = np.minimum(np.arange(start, start + LANES), n_trajectories - 1)
         stop = min(start + LANES, n_trajectories)
         state = np.ascontiguousarray(y[lanes].transpose(1, 2, 0), dtype=np.float32)
         ring = np.ascontiguousarray(rates[lanes].transpose(1, 2, 0), dtype=np.float32)
-        gain = np.ascontiguousarray(gains[lanes].T, dtype=np.float32)
+        gain = np.ascontiguousarray(problem.gains[lanes].T, dtype=np.float32)
+        first = np.uint32(problem.first_trajectory + start)
         place, done = n_slots - 1, 0
         while done < n_discarded + n_steps:
             discarding = done < n_discarded
             n = min(1000, n_discarded - done) if discarding else min(piece, n_discarded + n_steps - done)
             out = nothing if discarding else np.empty((n // decimate, n_regions, LANES), dtype=np.float32)
             keep = n + 1 if discarding else decimate
-            first = np.uint32(first_trajectory + start)
-            advance(state, ring, place, step + done, n, gain, *packed, constants, key, first, keep, out)
+            advance(state, ring, place, begin.step + done, n, gain, *packed, constants, key, first, keep, out)
             _check(state)
             if not discarding:
-                kept = (done - n_discarded) // decimate
-                sort_out(out, signals[start:stop], kept)
+                sort_out(out, signals[start:stop], (done - n_discarded) // decimate)
             place, done = (place + n) % n_slots, done + n
             bar.update(n * (stop - start))
         if return_state:
-            ends[0][start:stop] = state.transpose(2, 0, 1)[: stop - start]
-            newest_last = np.roll(ring, -(place + 1), axis=0)
-            ends[1][start:stop] = newest_last.transpose(2, 0, 1)[: stop - start]
+            last_y[start:stop] = state.transpose(2, 0, 1)[: stop - start]
+            # The newest last.
+            last_rates[start:stop] = np.roll(ring, -(place + 1), axis=0).transpose(2, 0, 1)[: stop - start]
 
     total = (n_discarded + n_steps) * n_trajectories
     with tqdm(total=total, desc="Simulating", unit="step", unit_scale=True, delay=2, disable=logger.level > 20) as bar:
         tiles = range(0, n_trajectories, LANES)
         Parallel(n_jobs=n_jobs, backend="threading")(delayed(run)(start) for start in tiles)
-    return signals, *ends
+    return signals, JansenRitState(last_y, last_rates, begin.step + n_discarded + n_steps)
 
 
 def _pack(edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -316,12 +323,12 @@ def _pack(edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> tuple
     return padded.astype(np.int32), *columns
 
 
-def _constants(parameters: JansenRitParameters, dt: float, noisy: bool) -> np.ndarray:
+def _constants(problem: _Problem) -> np.ndarray:
     """Pack what the compiled code needs, in its order."""
-    p = parameters
+    p, dt = problem.parameters, problem.dt
     peak = 2 * p.nu_max
     return np.array(
         [dt, p.a, p.b, p.B, p.mu, p.r, p.v0, peak, p.a_1 * p.J, p.a_2 * p.J * peak, p.a_3 * p.J, p.a_4 * p.J * peak]
-        + [p.coupling, p.sigma * np.sqrt(dt) if noisy else 0.0],
+        + [p.coupling, 0.0 if problem.key is None else p.sigma * np.sqrt(dt)],
         dtype=np.float32,
     )

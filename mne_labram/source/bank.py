@@ -7,11 +7,9 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from mne_labram._files import checked_ending, written_whole
 from mne_labram.signal.contract import ContractError
@@ -244,25 +242,6 @@ class WaveformBank:
                 out[row] += np.interp(at, np.arange(n_stored), clip, left=0.0, right=0.0)
         out *= sign[:, np.newaxis]
         return out / np.maximum(np.abs(out).max(axis=1, keepdims=True), 1e-6)
-
-    def background_at(self, sfreq: float) -> np.ndarray:
-        """Return the background at another rate.
-
-        Parameters
-        ----------
-        sfreq : float
-            Samples per second.
-
-        Returns
-        -------
-        background : ndarray of float32, shape (n_clips, n_regions, n_times)
-            Low-passed where the rate is lower.
-        """
-        ratio = Fraction(sfreq / self.sfreq).limit_denominator(1000)
-        stored = self.background.astype(np.float32)
-        if ratio == 1 or not stored.size:
-            return stored
-        return resample_poly(stored, ratio.numerator, ratio.denominator, axis=2).astype(np.float32)
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

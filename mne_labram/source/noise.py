@@ -19,7 +19,7 @@ from mne_labram.signal.contract import ContractError
 if TYPE_CHECKING:
     from mne_labram.source.head import SourceModel
 
-__all__ = ["ColouredNoise", "NoiseBank", "RecordedNoise", "white_noise"]
+__all__ = ["ColouredNoise", "NoiseBank", "RecordedNoise", "resampled", "white_noise"]
 
 
 #: Below this (Hz) the spectrum of coloured noise is flat: recordings are high-passed.
@@ -44,6 +44,12 @@ def white_noise(n: int, n_channels: int, n_times: int, rng: np.random.Generator)
         Standard deviation 1.
     """
     return rng.standard_normal((n, n_channels, n_times), dtype=np.float32)
+
+
+def resampled(x: np.ndarray, stored: float, wanted: float) -> np.ndarray:
+    """Take signals (..., n_times) to another rate, low-passed where that is lower."""
+    ratio = Fraction(wanted / stored).limit_denominator(1000)
+    return x if ratio == 1 else resample_poly(x, ratio.numerator, ratio.denominator, axis=-1).astype(x.dtype)
 
 
 class ColouredNoise:
@@ -379,8 +385,7 @@ class RecordedNoise:
 
     def _resampled(self, sfreq: float) -> np.ndarray:
         if self._at[0] != sfreq:
-            ratio = Fraction(sfreq / self.sfreq).limit_denominator(1000)
-            self._at = (sfreq, resample_poly(self.segments, ratio.numerator, ratio.denominator, axis=2))
+            self._at = (sfreq, resampled(self.segments, self.sfreq, sfreq))
         return self._at[1]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source.noise import ColouredNoise, RecordedNoise, white_noise
+from mne_labram.source.noise import ColouredNoise, RecordedNoise, resampled, white_noise
 
 if TYPE_CHECKING:
     from mne_labram.source.bank import WaveformBank
@@ -134,7 +134,9 @@ class BackgroundActivity:
         share[np.arange(n_sources), nearest] = 1.0
         share /= np.maximum(share.sum(axis=0), 1.0)
         leadfield = np.asarray(model.leadfield @ share, dtype=np.float32)
-        self.clips = np.matmul(leadfield, bank.background_at(sfreq))
+        # First to the electrodes, which are few, then to the rate.
+        seen = np.stack([leadfield @ clip.astype(np.float32) for clip in bank.background])
+        self.clips = resampled(seen, bank.sfreq, sfreq)
         self.covariances = np.einsum("ict,idt->icd", self.clips, self.clips) / self.clips.shape[2]
 
     def draw(self, n: int, n_times: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -111,12 +111,3 @@ def test_without_spikes_they_are_made_up_and_all_kinds_come() -> None:
         with pytest.raises(ValueError, match="Waveforms are"):
             WaveformBank().draw(1, 100, 100.0, rng, kinds=kinds)
     assert set(WAVEFORM_KINDS) == {"spike", "oscillation", "evoked"}
-
-
-def test_background_at_another_rate_keeps_its_low_frequencies() -> None:
-    times = np.arange(1000) / 500.0
-    wave = np.sin(2 * np.pi * 7.0 * times).astype(np.float16)[np.newaxis, np.newaxis]
-    found = WaveformBank(background=wave).background_at(125.0)
-    assert found.shape == (1, 1, 250)
-    np.testing.assert_allclose(found[0, 0, 20:-20], np.sin(2 * np.pi * 7.0 * times[::4])[20:-20], atol=0.01)
-    assert WaveformBank().background_at(100.0).size == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source.noise import ColouredNoise, NoiseBank, white_noise
+from mne_labram.source.noise import ColouredNoise, NoiseBank, resampled, white_noise
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,13 @@ def test_what_is_no_noise_is_refused(head) -> None:
         NoiseBank(np.full((1, 1, 100), np.nan), 100.0, ["Fz"])
     with pytest.raises(ContractError, match="flat"):
         NoiseBank(np.zeros((1, 32, 100)), 100.0, head.ch_names).on(head)
+
+
+def test_another_rate_keeps_low_frequencies() -> None:
+    times = np.arange(1000) / 500.0
+    wave = np.sin(2 * np.pi * 7.0 * times)[np.newaxis]
+    found = resampled(wave, 500.0, 125.0)
+    assert found.shape == (1, 250)
+    np.testing.assert_allclose(found[0, 20:-20], wave[0, ::4][20:-20], atol=0.01)
+    assert resampled(wave, 500.0, 500.0) is wave
+    assert np.abs(resampled(np.sin(2 * np.pi * 90.0 * times)[np.newaxis], 500.0, 125.0))[0, 20:-20].max() < 0.01

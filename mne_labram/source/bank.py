@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,8 +119,6 @@ class WaveformBank:
         OSError
             If the file exists and may not be replaced, or cannot be written.
         """
-        from pathlib import Path
-
         path = checked_ending(Path(fname), "A waveform bank", ".npz")
         with written_whole(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
             # Not compressed: halves of noise do not get smaller, and reading is ten times faster.
@@ -154,19 +154,19 @@ class WaveformBank:
         ContractError
             If it is no bank.
         """
-        import zipfile
-
         sentence = f"{os.fspath(fname)} is no waveform bank of this version; make it again with make_bank."
+        names = ("sfreq", "spikes", "spike_regions", "background", "positions", "about")
         try:
             with np.load(fname, allow_pickle=False) as stored:
-                names = ("format", "sfreq", "spikes", "spike_regions", "background", "positions", "about")
+                version = int(stored["format"])
                 parts = {name: stored[name] for name in names}
+            parts["sfreq"] = float(parts["sfreq"])
+            parts["about"] = json.loads(str(parts["about"]))
         except (KeyError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
             raise ContractError(sentence) from error
-        if int(parts.pop("format")) != _FORMAT:
+        if version != _FORMAT:
             raise ContractError(sentence)
-        about = json.loads(str(parts.pop("about")))
-        return cls(sfreq=float(parts.pop("sfreq")), about=about, **parts)
+        return cls(**parts)
 
     def draw(
         self,

@@ -93,11 +93,11 @@ def make_bank(
 
     Notes
     -----
-    Parameters as in DeepSIF (Sun et al. 2022), of whose three settings only the one that gives usable spikes is used:
-    with the others there is about one in 100 s. Each trajectory has one region that is more excitable; its spikes are
-    cut out by the rule of :func:`~mne_labram.source.waveforms.extract_spikes`. Background comes from runs in which none
-    is. Sources are superposed on it later, which leaves out what a spike does to the other regions: RMS 0.02 of their
-    background in the median of 64 excited regions, 0.11 at most, at 998 regions; 0.11 and 0.6 at 76.
+    Parameters as in DeepSIF (Sun et al. 2022), the first of whose three settings is used: with the others more regions
+    spike at the same time. Each trajectory has one region that is more excitable; its spikes are cut out by the rule of
+    :func:`~mne_labram.source.waveforms.extract_spikes`. Background comes from runs in which none is. Sources are
+    superposed on it later, which leaves out what a spike does to the other regions: RMS 0.02 of their background in the
+    median of 64 excited regions, 0.11 at most, at 998 regions; 0.11 and 0.6 at 76.
     """
     target = checked_ending(Path(path).expanduser(), "A waveform bank", ".npz")
     if target.exists() and not overwrite:

@@ -199,10 +199,23 @@ def background_clips(number: int, n_clips: int, recipe: BankRecipe, connectome: 
 def seconds_of(
     connectome: Connectome, excited: np.ndarray, seconds: float, seed: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
-    """Yield potentials of all regions at 500 Hz, one second after the other: (n_trajectories, n_regions, 500), mV.
+    """Simulate one second after the other: all at once would take gigabytes.
 
-    The first second, in which populations forget their initial state, is left out. All seconds at once would take
-    gigabytes.
+    Parameters
+    ----------
+    connectome : Connectome
+        The regions.
+    excited : ndarray of int, shape (n_trajectories,)
+        Which region of each trajectory is excited; -1: none.
+    seconds : float
+        Length of the run; of the first second, in which populations forget their initial state, nothing is yielded.
+    seed : tuple of int
+        Names the run.
+
+    Yields
+    ------
+    potential : ndarray of float32, shape (n_trajectories, n_regions, 500)
+        Millivolts, at 500 Hz.
     """
     state, discard = None, _SETTLING
     number = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])

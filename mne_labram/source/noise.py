@@ -75,6 +75,11 @@ class ColouredNoise:
     covariances : ndarray, shape (n_states, n_channels, n_channels)
         Of the recorded reference, trace 1 after taking the average off.
 
+    Raises
+    ------
+    ValueError
+        If a number makes no sense.
+
     Notes
     -----
     Covariance over channels is G W Gᵀ, independent sources of variance W (de Munck, Vijn & Lopes da Silva 1992, IEEE
@@ -328,6 +333,11 @@ class RecordedNoise:
     ----------
     covariances : ndarray, shape (n_segments, n_channels, n_channels)
         Of each segment, trace 1 after taking the average off.
+
+    Raises
+    ------
+    ContractError
+        If a segment is flat.
 
     Notes
     -----

@@ -4,6 +4,7 @@ from .codec.compression import braincodec_compress, braincodec_decompress
 from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
 from .models.braincodec import BrainCodec, BrainCodecForSeizure
+from .models.brainforge import BrainForge
 from .models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -37,6 +38,7 @@ __all__ = [
     "AmplitudeTokenizer",
     "BrainCodec",
     "BrainCodecForSeizure",
+    "BrainForge",
     "ContractError",
     "EEGEmbedding",
     "EEGFoundationForClassification",

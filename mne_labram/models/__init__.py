@@ -1,6 +1,7 @@
 """EEG foundation models, registered in Braindecode's tables."""
 
 from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
+from mne_labram.models.brainforge import BrainForge
 from mne_labram.models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -15,6 +16,7 @@ __all__ = [
     "AmplitudeTokenizer",
     "BrainCodec",
     "BrainCodecForSeizure",
+    "BrainForge",
     "EEGFoundationForClassification",
     "EEGFoundationForMaskedModeling",
     "GramForClassification",

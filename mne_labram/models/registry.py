@@ -7,6 +7,7 @@ import warnings
 from braindecode.models import util
 
 from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
+from mne_labram.models.brainforge import BrainForge
 from mne_labram.models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -32,6 +33,7 @@ MODELS: tuple[type, ...] = (
     GramForClassification,
     GramForRestoration,
     GramTokenizer,
+    BrainForge,
 )
 #: Those whose output is not one logit per class.
 NON_CLASSIFICATION_MODELS: tuple[type, ...] = (
@@ -42,6 +44,7 @@ NON_CLASSIFICATION_MODELS: tuple[type, ...] = (
     AmplitudeTokenizer,
     GramForRestoration,
     GramTokenizer,
+    BrainForge,
 )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["SourceGeometry", "scalp_image_weights"]
@@ -79,36 +83,63 @@ class SourceGeometry(nn.Module):
         image_size: int = 16,
     ) -> None:
         super().__init__()
-        leadfield, positions, normals = (np.asarray(each, dtype=float) for each in (leadfield, positions, normals))
-        norm = np.linalg.norm(leadfield - leadfield.mean(axis=0), axis=0)
-        place = np.column_stack([positions / _HEAD, normals, np.log(norm / norm.mean() + 1e-6)])
-
-        def keep(name: str, values: np.ndarray) -> None:
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float(), persistent=False)
-
-        keep("leadfield", leadfield)
-        keep("places", place)
-        keep("image_weights", scalp_image_weights(np.asarray(electrodes, float), image_size))
+        positions, normals = np.asarray(positions, float), np.asarray(normals, float)
         matrix = neighbours.tocsr().astype(float)
         degree = np.asarray(matrix.sum(axis=1)).ravel()
-        rows = np.repeat(np.arange(len(degree)), np.diff(matrix.indptr))
-        matrix.data = matrix.data / np.maximum(degree, 1.0)[rows]
+        matrix.data = matrix.data / np.maximum(degree, 1.0)[np.repeat(np.arange(len(degree)), np.diff(matrix.indptr))]
         far = matrix
         for _ in range(_FAR - 1):
             far = far @ matrix
+        self._keep("leadfield", leadfield)
+        self._keep("positions", np.column_stack([positions, normals]))
+        self._keep("image_weights", scalp_image_weights(np.asarray(electrodes, float), image_size))
         for name, each in (("near", matrix), ("far", far.tocsr())):
-            values = torch.sparse_csr_tensor(
-                torch.from_numpy(each.indptr.astype(np.int64)),
-                torch.from_numpy(each.indices.astype(np.int64)),
-                torch.from_numpy(each.data.astype(np.float32)),
-                size=each.shape,
-            )
-            self.register_buffer(name, values, persistent=False)
+            index, weights = _padded(each)
+            self._keep(f"{name}_weights", weights)
+            self._keep(f"{name}_index", index)
+
+    def _keep(self, name: str, values: Any) -> None:
+        kind = np.int64 if name.endswith("_index") else np.float32
+        # Computed on the CPU, and kept where the parameters are made.
+        values = torch.from_numpy(np.array(values, dtype=kind)).to(torch.get_default_device())
+        self.register_buffer(name, values, persistent=False)
 
     @property
     def n_sources(self) -> int:
         """Number of sources."""
         return self.leadfield.shape[1]
+
+    def picked(self, channels: Sequence[int]) -> SourceGeometry:
+        """Return the same head with some of the electrodes.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            Which, in their new order.
+
+        Returns
+        -------
+        geometry : SourceGeometry
+            Another one.
+        """
+        new = copy.copy(self)
+        new._buffers = dict(self._buffers)
+        channels = list(channels)
+        new.leadfield, new.image_weights = self.leadfield[channels], self.image_weights[:, channels]
+        return new
+
+    def places(self) -> Tensor:
+        """Describe sources by where they are, which way they point, and how well they are seen.
+
+        Returns
+        -------
+        places : Tensor, shape (n_sources, 7)
+            Position in decimetres, normal, and the logarithm of the gain against the mean.
+        """
+        norm = (self.leadfield - self.leadfield.mean(dim=0)).square().sum(dim=0).sqrt()
+        gain = (norm / norm.mean() + 1e-6).log()
+        scale = self.positions.new_tensor([1 / _HEAD] * 3 + [1.0] * 3)
+        return torch.cat((self.positions * scale, gain.unsqueeze(1)), dim=1)
 
     def averaged(self, h: Tensor, which: str) -> Tensor:
         """Average over neighbours.
@@ -127,4 +158,17 @@ class SourceGeometry(nn.Module):
         """
         batch, n_sources, dim = h.shape
         flat = h.transpose(0, 1).reshape(n_sources, batch * dim)
-        return (getattr(self, which) @ flat).view(n_sources, batch, dim).transpose(0, 1)
+        index, weights = getattr(self, f"{which}_index"), getattr(self, f"{which}_weights").to(h.dtype)
+        out = F.embedding_bag(index, flat, mode="sum", per_sample_weights=weights)
+        return out.view(n_sources, batch, dim).transpose(0, 1)
+
+
+def _padded(matrix: scipy.sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the rows of a sparse matrix into as many columns each, with weights of zero where there are fewer."""
+    counts = np.diff(matrix.indptr)
+    width = max(1, int(counts.max(initial=0)))
+    place = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], counts)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    index, weights = np.zeros((len(counts), width), np.int64), np.zeros((len(counts), width))
+    index[rows, place], weights[rows, place] = matrix.indices, matrix.data
+    return index, weights

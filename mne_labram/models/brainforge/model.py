@@ -16,12 +16,15 @@ from mne_labram.models.brainforge.geometry import SourceGeometry
 from mne_labram.models.brainforge.network import ScalpEncoder, SourceStage
 from mne_labram.models.brainforge.spherical_head import spherical_head
 from mne_labram.models.brainforge.statistics import WindowStatistics, white_noise_level, whitener, window_statistics
-from mne_labram.models.inputs import SignalMixin
+from mne_labram.models.inputs import SignalMixin, contract_fields
+from mne_labram.models.labram.channels import resolve_channels
 from mne_labram.models.labram.inputs import with_arrays
-from mne_labram.signal.positions import electrode_positions
+from mne_labram.signal.contract import SignalContract
 
 __all__ = ["BrainForge", "SourcePosterior"]
 
+#: Hz that the weights that ship have seen.
+SFREQ = 100.0
 # The odds of being active count from here: at the beginning of training most sources are thought to be.
 _OPEN = 2.0
 # Limits of the logarithm of a prior variance, relative to what would explain the window alone.
@@ -98,7 +101,9 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
     drop_prob : float
         Dropout in the transformer.
     activation : type of nn.Module
-        Not used by the network, whose activations are GELU; Braindecode's models have it.
+        Class of the activations.
+    contract : SignalContract | dict | None
+        How the signal was prepared, where it differs from 0.5 to 45 Hz.
 
     Raises
     ------
@@ -131,6 +136,7 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
         num_heads: int = 4,
         drop_prob: float = 0.0,
         activation: type[nn.Module] = nn.GELU,
+        contract: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
             n_outputs=n_outputs,
@@ -140,34 +146,54 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             input_window_seconds=input_window_seconds,
             sfreq=sfreq,
         )
-        if ch_names is None:
-            if chs_info is None:
-                raise ValueError("BrainForge must know where electrodes are; give ch_names or chs_info.")
-            ch_names = [ch["ch_name"] for ch in chs_info]
-        if n_chans is not None and n_chans != len(ch_names):
-            raise ValueError(f"BrainForge got {len(ch_names)} channel names for n_chans={n_chans} channels.")
-        self.ch_names = list(ch_names)
+        self.ch_names, electrodes = _electrodes(ch_names, chs_info)
+        if n_chans is not None and n_chans != len(self.ch_names):
+            raise ValueError(f"BrainForge got {len(self.ch_names)} channel names for n_chans={n_chans} channels.")
         if self._n_chans is None:
             self._n_chans = len(self.ch_names)
-        electrodes = electrode_positions(self.ch_names)
-        if not np.array_equal(electrodes[:, :3], electrodes[:, 3:]):
-            raise ValueError("BrainForge takes referential channels; bipolar ones have no place of their own.")
-        self.image_size = image_size
-        self.geometry = SourceGeometry(*spherical_head(electrodes[:, :3], n_sources), image_size)
+        self._contract_fields = contract_fields(contract)
+        self.image_size, self._own_head = image_size, False
+        self.geometry = SourceGeometry(*spherical_head(electrodes, n_sources), image_size)
         self.encoder = ScalpEncoder(
-            image_size, embed_dim=time_dim, num_layers=time_layers, num_heads=num_heads, drop_prob=drop_prob
+            image_size,
+            embed_dim=time_dim,
+            num_layers=time_layers,
+            num_heads=num_heads,
+            drop_prob=drop_prob,
+            activation=activation,
         )
         self.stages = nn.ModuleList(
-            SourceStage(embed_dim, num_layers, time_dim, num_heads, first=stage == 0) for stage in range(num_stages)
+            SourceStage(embed_dim, num_layers, time_dim, num_heads, first=stage == 0, activation=activation)
+            for stage in range(num_stages)
         )
         # Braindecode finds the end of a network by this name.
         self.final_layer = self.stages[-1].judge
-        self._record(ch_names=list(self.ch_names))
+        recorded = {} if contract is None else {"contract": dict(self._contract_fields)}
+        self._record(ch_names=list(self.ch_names), **recorded)
 
     @property
     def n_sources(self) -> int:
         """Number of sources of the head that it is bound to."""
         return self.geometry.n_sources
+
+    @property
+    def contract(self) -> SignalContract:
+        """What the model may be fed: any rate will do, but this is what it was trained on."""
+        return SignalContract(
+            **{
+                "name": "BrainForge",
+                "l_freq": 0.5,
+                "h_freq": 45.0,
+                "reference": "average",
+                **self._contract_fields,
+                "sfreq": SFREQ,
+                "scale": 1.0,
+                "patch_samples": 1,
+                "max_patches": 1000,
+                "vocabulary": None,
+                "montages": ("referential",),
+            }
+        )
 
     def bind_head(
         self,
@@ -215,11 +241,53 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
                 f"The leadfield has {n_sources} sources; positions and normals must be of the shape ({n_sources}, 3) "
                 f"and neighbours ({n_sources}, {n_sources})."
             )
+        geometry = SourceGeometry(leadfield, positions, normals, neighbours, electrodes, self.image_size)
+        return self._with_head(geometry, ch_names, own=True)
+
+    def bind_channels(self, ch_names: Sequence[str], positions: Any = None) -> Self:
+        """Return the model for other channels; it shares the weights.
+
+        Parameters
+        ----------
+        ch_names : sequence of str
+            Channels, in the order of the input. Of a head that :meth:`bind_head` gave, some of its own; otherwise any
+            of the 10-05 system.
+        positions : array-like, shape (n_chans, 3) or (n_chans, 6) | None
+            Where they are, in metres, if the names do not tell.
+
+        Returns
+        -------
+        model : BrainForge
+            Another object; this one is not changed.
+
+        Raises
+        ------
+        ValueError
+            If the head has no such channel, or the channel no position.
+        """
+        ch_names = list(ch_names)
+        if self._own_head:
+            missing = [name for name in ch_names if name not in self.ch_names]
+            if missing:
+                raise ValueError(
+                    f"The head that the model is bound to has no channel {missing[0]!r}; bind it to a forward that has."
+                )
+            picked = self.geometry.picked([self.ch_names.index(name) for name in ch_names])
+            return self._with_head(picked, ch_names, own=True)
+        names, electrodes = _electrodes(ch_names, positions=positions)
+        head = spherical_head(electrodes, self.n_sources)
+        return self._with_head(SourceGeometry(*head, self.image_size), names, own=False)
+
+    def _with_head(self, geometry: SourceGeometry, ch_names: Sequence[str], *, own: bool) -> Self:
         new = copy.copy(self)
         new._modules = dict(self._modules)
-        device = self.final_layer.weight.device
-        new.geometry = SourceGeometry(leadfield, positions, normals, neighbours, electrodes, self.image_size).to(device)
-        new.ch_names, new._n_chans = list(ch_names), n_chans
+        new.geometry = geometry.to(self.final_layer.weight)
+        new.ch_names, new._n_chans, new._own_head, new._chs_info = list(ch_names), len(ch_names), own, None
+        # What Braindecode remembers is of this object alone.
+        for name in ("_braindecode_init_kwargs", "_hub_mixin_config"):
+            if getattr(self, name, None) is not None:
+                setattr(new, name, dict(getattr(self, name)))
+        new._record(ch_names=list(ch_names), n_chans=None, chs_info=None)
         return new
 
     def forward(
@@ -262,6 +330,32 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             return {"features": tokens, "cls_token": posterior[-1].active}
         return posterior[-1].operator @ x
 
+    @torch.no_grad()
+    def embed(self, x: Tensor, pooling: str = "mean") -> Tensor:
+        """Describe windows by what the transformer says of the scalp over time.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, n_chans, n_times)
+            Signal in microvolts.
+        pooling : {"mean", "tokens"}
+            Average over time, or not.
+
+        Returns
+        -------
+        embedding : Tensor, shape (batch, time_dim) or (batch, n_tokens, time_dim)
+            One token for two samples.
+
+        Raises
+        ------
+        ValueError
+            If ``pooling`` is neither, or the input does not fit.
+        """
+        if pooling not in ("mean", "tokens"):
+            raise ValueError(f"pooling must be 'mean' or 'tokens', got {pooling!r}.")
+        tokens = self(x, return_features=True)["features"]
+        return tokens.mean(dim=1) if pooling == "mean" else tokens
+
     def posterior(
         self, x: Tensor, *, visible: Tensor | None = None, noise_covariance: Tensor | None = None
     ) -> SourcePosterior:
@@ -288,6 +382,7 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
                 f"got {tuple(x.shape)}."
             )
         self._look_at(x)
+        x = x.to(self.final_layer.weight.dtype)
         if visible is None:
             visible = x.new_ones(x.shape[:2])
         elif visible.shape != x.shape[:2]:
@@ -315,7 +410,7 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
         known = torch.cat(
             (
                 found.sources,
-                self.geometry.places.expand(batch, -1, -1),
+                self.geometry.places().expand(batch, -1, -1),
                 found.window.unsqueeze(1).expand(-1, self.n_sources, -1),
             ),
             dim=2,
@@ -329,9 +424,7 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             variance = alone * torch.exp((2 * amplitude + 2 * F.logsigmoid(active + _OPEN)).clamp(_LOWEST, _HIGHEST))
             modelled = (gain * variance.unsqueeze(1)) @ gain.transpose(1, 2) + eye
             weights = torch.linalg.solve(modelled, gain)
-            out.append(
-                SourcePosterior(active, variance, variance.unsqueeze(2) * (weights.transpose(1, 2) @ whiten))
-            )
+            out.append(SourcePosterior(active, variance, variance.unsqueeze(2) * (weights.transpose(1, 2) @ whiten)))
             through = ((found.covariance @ weights) * weights).sum(dim=1)
             explained = (gain * weights).sum(dim=1)
             seen = (through + 1e-6).log() - (explained + 1e-6).log()
@@ -355,6 +448,11 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             gain (of windows without a source: what is found, over the signal), and ``"detection"``, the weighted
             cross-entropy of being active, mean over stages.
         """
+        if not isinstance(batch, Mapping) or "sources" not in batch:
+            raise ValueError(
+                "BrainForge is trained on windows whose sources are known; give a mapping with 'x', 'sources' and "
+                "'active'."
+            )
         x, visible = self._checked(batch["x"], batch.get("visible"))
         stages, _ = self._posterior(x, visible, batch.get("noise_covariance"))
         wanted, active = batch["sources"], batch["active"].to(x)
@@ -387,3 +485,14 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             Always.
         """
         raise TypeError("BrainForge has no classification head; bind it to another head with bind_head instead.")
+
+
+def _electrodes(
+    ch_names: Sequence[str] | None, chs_info: Any = None, positions: Any = None
+) -> tuple[list[str], np.ndarray]:
+    """Find names and positions of electrodes, shape (n_chans, 3), or refuse bipolar channels."""
+    binding = resolve_channels(ch_names, chs_info, spatial="coordinates", positions=positions, model="BrainForge")
+    places = binding.positions.cpu().numpy()
+    if not np.array_equal(places[:, :3], places[:, 3:]):
+        raise ValueError("BrainForge takes referential channels; bipolar ones have no place of their own.")
+    return list(binding.names), places[:, :3]

@@ -1,4 +1,4 @@
-"""The network: a scalp image at every moment, a transformer over time, and sources that look at it and at each other."""
+"""The network: an image of the scalp at every moment, a transformer over time, and sources that look at both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from mne_labram.models.brainforge.geometry import SourceGeometry
 from mne_labram.models.brainforge.statistics import N_GLOBAL, N_STATISTICS
-from mne_labram.nn.sinusoidal import sinusoidal_table
 
 __all__ = ["ScalpEncoder", "SourceMixer", "SourceStage"]
 
@@ -31,6 +30,8 @@ class ScalpEncoder(nn.Module):
         Of the transformer over time.
     drop_prob : float
         Dropout in it.
+    activation : type of nn.Module
+        Class of the activations.
     """
 
     def __init__(
@@ -41,22 +42,24 @@ class ScalpEncoder(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         drop_prob: float = 0.0,
+        activation: type[nn.Module] = nn.GELU,
     ) -> None:
         super().__init__()
         self.image_size, self.embed_dim = image_size, embed_dim
         self.convolutions = nn.Sequential(
             nn.Conv2d(2, maps[0], 3, padding=1),
-            nn.GELU(),
+            activation(),
             nn.Conv2d(maps[0], maps[1], 3, stride=2, padding=1),
-            nn.GELU(),
+            activation(),
             nn.Conv2d(maps[1], maps[1], 3, stride=2, padding=1),
-            nn.GELU(),
+            activation(),
         )
-        side = -(-(-(-image_size // 2)) // 2)
+        # Each stride of 2 halves it, rounded up.
+        side = ((image_size + 1) // 2 + 1) // 2
         self.embed = nn.Linear(maps[1] * side * side, embed_dim)
         self.blocks = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(
-                embed_dim, num_heads, 2 * embed_dim, drop_prob, F.gelu, batch_first=True, norm_first=True
+                embed_dim, num_heads, 2 * embed_dim, drop_prob, activation(), batch_first=True, norm_first=True
             ),
             num_layers,
             norm=nn.LayerNorm(embed_dim),
@@ -91,8 +94,14 @@ class ScalpEncoder(nn.Module):
         density = torch.log1p(cover).repeat_interleave(n_tokens, dim=0).view_as(image)
         tokens = self.embed(self.convolutions(torch.cat((image, density), dim=1)).flatten(1))
         tokens = tokens.view(batch, n_tokens, self.embed_dim)
-        times = sinusoidal_table(n_tokens, self.embed_dim).to(tokens)
-        return self.blocks(tokens + times)
+        return self.blocks(tokens + self._times(n_tokens, tokens))
+
+    def _times(self, n_tokens: int, like: Tensor) -> Tensor:
+        """Sines and cosines of the number of a token (Vaswani et al. 2017, arXiv:1706.03762, section 3.5)."""
+        rows = torch.arange(n_tokens, dtype=like.dtype, device=like.device)
+        exponents = torch.arange(0, self.embed_dim, 2, dtype=like.dtype, device=like.device) / self.embed_dim
+        angles = rows.unsqueeze(1) * 10000.0**-exponents
+        return torch.cat((angles.sin(), angles.cos()), dim=1)[:, : self.embed_dim]
 
 
 class SourceMixer(nn.Module):
@@ -102,10 +111,13 @@ class SourceMixer(nn.Module):
     ----------
     dim : int
         Width.
+    activation : type of nn.Module
+        Class of the activations.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, activation: type[nn.Module] = nn.GELU) -> None:
         super().__init__()
+        self.activation = activation()
         self.norm = nn.LayerNorm(5 * dim)
         self.expand, self.project = nn.Linear(5 * dim, 2 * dim), nn.Linear(2 * dim, dim)
 
@@ -124,10 +136,10 @@ class SourceMixer(nn.Module):
         h : Tensor, shape (batch, n_sources, dim)
             The same, changed.
         """
-        g = F.gelu(h)
+        g = self.activation(h)
         whole = (g.mean(dim=1, keepdim=True), g.amax(dim=1, keepdim=True))
         seen = (g, geometry.averaged(g, "near"), geometry.averaged(g, "far"), *(each.expand_as(g) for each in whole))
-        return h + self.project(F.gelu(self.expand(self.norm(torch.cat(seen, dim=2)))))
+        return h + self.project(self.activation(self.expand(self.norm(torch.cat(seen, dim=2)))))
 
 
 class SourceStage(nn.Module):
@@ -145,9 +157,20 @@ class SourceStage(nn.Module):
         Heads of that attention.
     first : bool
         There is no stage before.
+    activation : type of nn.Module
+        Class of the activations.
     """
 
-    def __init__(self, dim: int, num_layers: int, time_dim: int, num_heads: int, *, first: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_layers: int,
+        time_dim: int,
+        num_heads: int,
+        *,
+        first: bool,
+        activation: type[nn.Module] = nn.GELU,
+    ) -> None:
         super().__init__()
         known = N_STATISTICS + N_GLOBAL + _PLACE
         self.first = first
@@ -156,9 +179,10 @@ class SourceStage(nn.Module):
         if first:
             self.query_norm = nn.LayerNorm(dim)
             self.look = nn.MultiheadAttention(dim, num_heads, kdim=time_dim, vdim=time_dim, batch_first=True)
-        self.mixers = nn.ModuleList(SourceMixer(dim) for _ in range(num_layers))
+        self.mixers = nn.ModuleList(SourceMixer(dim, activation) for _ in range(num_layers))
         self.judge = nn.Linear(dim, 2)
-        nn.init.zeros_(self.judge.weight)
+        # Near the beginning all sources are thought alike, whatever the window is.
+        nn.init.normal_(self.judge.weight, std=0.01)
         nn.init.zeros_(self.judge.bias)
 
     def forward(

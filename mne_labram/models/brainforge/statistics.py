@@ -86,9 +86,11 @@ def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:
 
     Notes
     -----
-    The median of the lower half of the eigenvalues, as a multiple of what it is for white noise of as many samples: the
-    quarter quantile of the distribution of Marchenko & Pastur (1967, Math USSR Sb 1:457-483), read off by simulation
-    as ``(1 - 0.65 sqrt(n_chans / n_times)) ** 2``. A few sources leave that half alone.
+    The quarter quantile of the eigenvalues, over what it is for white noise of as many channels and samples: a few
+    sources leave the lower half alone. With ``c`` the smaller over the larger of the two numbers, that is
+    ``(1 - (0.41 + 0.17 sqrt(c)) sqrt(c)) ** 2``, or ``1 / c`` times this where samples are fewer than channels; read
+    off 20 simulations each of 18 to 127 channels and 50 to 1000 samples, within 6 %. It lies between the edges that
+    Marchenko & Pastur (1967, Math USSR Sb 1:457-483) found.
     """
     n_times = x.shape[2]
     rank = (visible.sum(dim=1) - 1).clamp_min(1.0)
@@ -97,7 +99,9 @@ def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:
     able = torch.minimum(rank, torch.full_like(rank, float(n_times)))
     index = (x.shape[1] - able + 0.25 * able).floor().long().clamp(max=x.shape[1] - 1)
     quarter = values.gather(1, index.unsqueeze(1)).squeeze(1)
-    expected = (1.0 - 0.65 * (rank / n_times).sqrt().clamp_max(0.9)).square()
+    ratio = rank / n_times
+    smaller = torch.minimum(ratio, 1.0 / ratio).sqrt()
+    expected = (1.0 - (0.41 + 0.17 * smaller) * smaller).square() * ratio.clamp_min(1.0)
     return (quarter / expected).clamp_min(torch.finfo(x.dtype).tiny)
 
 
@@ -133,9 +137,7 @@ def window_statistics(y: Tensor, gain: Tensor) -> WindowStatistics:
     ranks = [min(rank, n_chans) - 1 for rank in _RANKS]
     inside = share.cumsum(dim=1)[:, ranks]
     excess = (values - _SIGNAL).clamp_min(0.0)
-    weighted = (share * excess.unsqueeze(2)).sum(dim=1, keepdim=True) / (
-        excess.sum(dim=1)[:, None, None] + _FLOOR
-    )
+    weighted = (share * excess.unsqueeze(2)).sum(dim=1, keepdim=True) / (excess.sum(dim=1)[:, None, None] + _FLOOR)
     outside = torch.log(1.0 - inside[:, :2].clamp_max(1.0) + 10 * _TINY)
     power = [1.0 / (share / (values + _FLOOR).unsqueeze(2)).sum(dim=1)]
     gram = gain @ gain.transpose(1, 2)
@@ -146,9 +148,7 @@ def window_statistics(y: Tensor, gain: Tensor) -> WindowStatistics:
         resolution = (weights * gain).sum(dim=1).clamp_min(1e-12)
         power.append(((covariance @ weights) * weights).sum(dim=1) / resolution)
     levels = torch.log(torch.stack(power, dim=1) + _TINY)
-    relative = torch.cat(
-        (levels - levels.mean(dim=2, keepdim=True), levels - levels.amax(dim=2, keepdim=True)), dim=1
-    )
+    relative = torch.cat((levels - levels.mean(dim=2, keepdim=True), levels - levels.amax(dim=2, keepdim=True)), dim=1)
     found = torch.cat((inside, weighted, outside, relative), dim=1).transpose(1, 2)
     leading = values[:, :N_GLOBAL]
     if n_chans < N_GLOBAL:

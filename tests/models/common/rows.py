@@ -12,6 +12,7 @@ from torch import nn
 from mne_labram.models import (
     BrainCodec,
     BrainCodecForSeizure,
+    BrainForge,
     EEGFoundationForClassification,
     EEGFoundationForMaskedModeling,
     GramForClassification,
@@ -139,6 +140,9 @@ CODECS |= {
         3,
     ),
 }
+CODECS["brainforge"] = Row(
+    BrainForge, {"n_sources": 40, "embed_dim": 8, "time_dim": 8, "num_heads": 2}, (2, 40, N_TIMES)
+)
 CLASSIFIERS = {name: row for name, row in {**ROWS, **CODECS}.items() if row.n_outputs is not None}
 
 every_model = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -165,6 +169,12 @@ def compute_loss(row: Row, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         cls = LabramTokenizer if isinstance(model, LabramForMaskedModeling) else GramTokenizer
         return model.training_step(x, tokenizer(row.ch_names, cls))["loss"]
     torch.manual_seed(0)
+    if isinstance(model, BrainForge):
+        # A source that every window has, and what the electrodes see of it beside the signal.
+        sources = torch.zeros(len(x), model.n_sources, x.shape[2])
+        sources[:, 7] = 100 * torch.sin(torch.arange(x.shape[2]) / 5)
+        x = x + model.geometry.leadfield @ sources
+        return model.training_step({"x": x, "sources": sources, "active": sources.any(dim=2)})["loss"]
     return model.training_step(x)["loss"]
 
 

@@ -21,12 +21,16 @@ __all__ = ["LANES", "advance", "fill_normals", "sort_out"]
 #: and twice to four times slower.
 LANES = 64
 
+# Numba makes double precision of a literal beside a number in single precision, so every number has its type.
 _f = np.float32
 _u = np.uint32
+# exp: ln(2) in two parts, of which products of the first with small whole numbers are exact (Cody & Waite 1980, Software
+# Manual for the Elementary Functions, chapter 6); terms of Taylor's series.
 _ONE, _TWO, _HALF = _f(1), _f(2), _f(0.5)
 _LOG2E, _LN2_HIGH, _LN2_LOW = _f(np.log2(np.e)), _f(0.693359375), _f(np.log(2) - 0.693359375)
 _E2, _E3, _E4, _E5, _E6 = _f(1 / 2), _f(1 / 6), _f(1 / 24), _f(1 / 120), _f(1 / 720)
 _LARGEST = _f(60)
+# Logarithm (series of artanh), sine and cosine (Taylor's), from -45 to 45 degrees.
 _LN2, _ROOT_HALF = _f(np.log(2)), _f(np.sqrt(0.5))
 _L3, _L5, _L7 = _f(2 / 3), _f(2 / 5), _f(2 / 7)
 _TINY = _f(2.0**-24)

@@ -77,11 +77,8 @@ class JansenRitParameters:
 
     @property
     def sigma(self) -> float:
-        """Intensity of the noise on y4, in mV/ms per square root of a millisecond.
-
-        ``a * 3.25 * (p_max - p_min) / 2 * noise`` with an input of 0.03 to 0.15 per ms (DeepSIF, as above): the noise
-        of a step has this deviation times the square root of the step.
-        """
+        """Deviation of the noise on y4 in mV/ms, for a step of 1 ms; it goes with the square root of the step."""
+        # a * 3.25 * (p_max - p_min) / 2 * noise, of an input from 0.03 to 0.15 per ms: DeepSIF, as above.
         return self.a * 3.25 * (0.15 - 0.03) / 2 * self.noise
 
 

@@ -24,8 +24,8 @@ LANES = 64
 # Numba makes double precision of a literal beside a number in single precision, so every number has its type.
 _f = np.float32
 _u = np.uint32
-# exp: ln(2) in two parts, of which products of the first with small whole numbers are exact (Cody & Waite 1980, Software
-# Manual for the Elementary Functions, chapter 6); terms of Taylor's series.
+# exp: ln(2) in two parts, of which products of the first with small whole numbers are exact (Cody & Waite 1980,
+# Software Manual for the Elementary Functions, chapter 6); terms of Taylor's series.
 _ONE, _TWO, _HALF = _f(1), _f(2), _f(0.5)
 _LOG2E, _LN2_HIGH, _LN2_LOW = _f(np.log2(np.e)), _f(0.693359375), _f(np.log(2) - 0.693359375)
 _E2, _E3, _E4, _E5, _E6 = _f(1 / 2), _f(1 / 6), _f(1 / 24), _f(1 / 120), _f(1 / 720)

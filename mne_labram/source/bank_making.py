@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from mne_labram.source.bank_pieces import (
 )
 from mne_labram.source.cache import content_key, kept, open_cache
 from mne_labram.source.connectome import Connectome, synthetic_connectome
+from mne_labram.source.jansen_rit_parameters import JansenRitParameters
 
 __all__ = ["default_bank", "make_bank"]
 
@@ -87,7 +87,7 @@ def make_bank(
     ValueError
         If the name does not end in .npz, or the recipe and the connectome do not fit.
     OSError
-        If the bank exists and may not be replaced, or cannot be written.
+        If the bank exists and may not be replaced, its folder does not exist, or it cannot be written.
     ContractError
         If no region spiked alone.
 
@@ -102,6 +102,10 @@ def make_bank(
     target = checked_ending(Path(path).expanduser(), "A waveform bank", ".npz")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{str(target)!r} exists already; pass overwrite=True (--overwrite) to replace it.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {str(target.parent)!r} to write {target.name!r} into; make it first."
+        )
     if connectome is None:
         positions = places_of(recipe.n_regions)
         connectome = synthetic_connectome(positions)
@@ -115,7 +119,7 @@ def make_bank(
     pieces = pieces_of(recipe, checked_regions(connectome, recipe))
     key = _key(recipe, connectome, seed)
     folder = target.with_name(target.name + ".parts")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     files = [folder / f"{key}-{number:05d}.npz" for number in range(len(pieces))]
     done: dict[int, dict[str, np.ndarray]] = {}
     if resume:
@@ -130,7 +134,10 @@ def make_bank(
         done[number] = part
     bank = _assemble([done[number] for number in range(len(pieces))], recipe, positions, seed)
     bank.save(target, overwrite=overwrite)
-    shutil.rmtree(folder)
+    for file in files:
+        file.unlink()
+    if not any(folder.iterdir()):  # others wait there for another recipe or seed
+        folder.rmdir()
     logger.info(f"{bank}: {target}")
     return bank
 
@@ -170,6 +177,7 @@ def _key(recipe: BankRecipe, connectome: Connectome, seed: int) -> str:
         weights=np.ascontiguousarray(connectome.weights, dtype="<f8").tobytes(),
         lengths=np.ascontiguousarray(connectome.tract_lengths, dtype="<f8").tobytes(),
         speed=float(connectome.speed),
+        parameters=asdict(JansenRitParameters()),
         seed=int(seed),
         version=_VERSION,
     )

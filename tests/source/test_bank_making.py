@@ -95,7 +95,9 @@ def test_processes_and_interruptions_change_nothing(tmp_path, monkeypatch: pytes
     # A damaged piece, and one of another seed, are not used.
     part.parent.mkdir()
     part.write_bytes(b"PK")
+    (part.parent / "of another recipe").touch()
     _same(bank_making.make_bank(tmp_path / "again.npz", recipe, overwrite=True), alone)
+    assert [each.name for each in part.parent.iterdir()] == ["of another recipe"]
     assert made == [0, 1, 2, 0, 1, 2]
     other = bank_making.make_bank(tmp_path / "other.npz", recipe, seed=1)
     assert other.spikes.shape != alone.spikes.shape or (other.spikes != alone.spikes).any()
@@ -141,6 +143,8 @@ def test_excited_regions_spike_and_background_is_quiet(connectome) -> None:
 def test_what_cannot_be_made_is_said(tmp_path, connectome, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"\.npz"):
         bank_making.make_bank(tmp_path / "bank.fif", TINY)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        bank_making.make_bank(tmp_path / "none" / "bank.npz", TINY)
     with pytest.raises(ValueError, match="20 regions and the recipe 21"):
         bank_making.make_bank(tmp_path / "bank.npz", replace(TINY, n_regions=21), connectome=connectome)
     with pytest.raises(ValueError, match="one place for each"):

@@ -425,10 +425,11 @@ class BrainForge(SignalMixin, EEGModuleMixin, nn.Module):
             modelled = (gain * variance.unsqueeze(1)) @ gain.transpose(1, 2) + eye
             weights = torch.linalg.solve(modelled, gain)
             out.append(SourcePosterior(active, variance, variance.unsqueeze(2) * (weights.transpose(1, 2) @ whiten)))
-            through = ((found.covariance @ weights) * weights).sum(dim=1)
-            explained = (gain * weights).sum(dim=1)
+            # Per unit of gain, so that the unit of moments does not matter.
+            through = ((found.covariance @ weights) * weights).sum(dim=1) / norm
+            explained = (gain * weights).sum(dim=1) / norm
             seen = (through + 1e-6).log() - (explained + 1e-6).log()
-            before = torch.stack((seen, (variance * norm + 1e-6).log() / 4.0, variance * explained), dim=2), h
+            before = torch.stack((seen, (variance * norm + 1e-6).log() / 4.0, variance * norm * explained), dim=2), h
         return out, tokens
 
     def training_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -58,15 +58,18 @@ def whitener(noise: Tensor, visible: Tensor, regularization: float = 0.05) -> Te
     -----
     As mne.cov.compute_whitener does, with the average reference as a projection.
     """
+    dtype = noise.dtype
+    # In double precision: in single, a direction that there is not may look like one of little noise.
+    noise, visible = noise.double(), visible.double()
     n_visible = visible.sum(dim=1).clamp_min(1.0)
     reference = torch.diag_embed(visible) - visible.unsqueeze(2) * visible.unsqueeze(1) / n_visible[:, None, None]
     noise = reference @ noise @ reference
     level = noise.diagonal(dim1=1, dim2=2).sum(1) / n_visible
     noise = noise + regularization * level[:, None, None] * reference
     values, vectors = torch.linalg.eigh(noise)
-    there = values > 1e-6 * values.amax(dim=1, keepdim=True)
+    there = values > 1e-9 * values.amax(dim=1, keepdim=True)
     scale = torch.where(there, values.clamp_min(torch.finfo(values.dtype).tiny).rsqrt(), torch.zeros_like(values))
-    return (vectors * scale.unsqueeze(1)) @ vectors.transpose(1, 2)
+    return ((vectors * scale.unsqueeze(1)) @ vectors.transpose(1, 2)).to(dtype)
 
 
 def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:

@@ -119,7 +119,8 @@ class SourceSimulator:
     relative_db : float
         How much weaker at most a source is at the sensors than the strongest of the window.
     coherent : float
-        Probability that a source does what the first one does, 5 to 40 ms later: activity that propagates.
+        Probability that a source does what the first one does, 5 to 40 ms (and a sample, at least) later: activity that
+        propagates.
     channel_dropout : float
         Each window misses a share of its channels, drawn between 0 and this.
     subsets : sequence of sequence of str
@@ -324,7 +325,7 @@ class SourceSimulator:
         out = np.zeros((*present.shape, self.n_times), np.float32)
         out[present] = self.bank.draw(int(present.sum()), self.n_times, self.sfreq, rng, kinds=self.kinds)
         follows = present & (rng.random(present.shape) < self.coherent)
-        lag = np.round(rng.uniform(0.005, 0.040, present.shape) * self.sfreq).astype(int)
+        lag = np.maximum(1, np.round(rng.uniform(0.005, 0.040, present.shape) * self.sfreq)).astype(int)
         for window, number in np.argwhere(follows[:, 1:]) + (0, 1):
             late = min(int(lag[window, number]), self.n_times - 1)
             copy = np.zeros(self.n_times, np.float32)
@@ -371,7 +372,7 @@ def _gain(signal: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarr
 
 
 def _octaves(bounds: tuple[float, float], n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw from a range in which all octaves are alike; below 1 (mm, µV) it would be all octaves of nothing."""
+    """Draw from a range in which all octaves are alike; in one that begins at 0, all values."""
     low, high = bounds
     if low <= 0.0:
         return rng.uniform(low, high, n)

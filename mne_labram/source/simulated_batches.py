@@ -1,0 +1,177 @@
+"""Simulated windows as the training engine takes them: batches that are a function of seed, epoch and place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mne_labram.models.brainforge import BrainForge
+from mne_labram.source.simulate import SourceSimulator
+
+__all__ = ["HeadTraining", "SimulatedBatches"]
+
+
+@dataclass(frozen=True)
+class _NoRecordings:
+    """What weights trained on simulations say of the recordings that they were trained on."""
+
+    recordings: tuple = ()
+
+
+class SimulatedBatches:
+    """Draw the batches of a training from a simulator.
+
+    Takes the place of :class:`~mne_labram.training.batches.WindowBatches` in
+    :func:`~mne_labram.training.pretrain.pretrain`.
+
+    Parameters
+    ----------
+    simulator : SourceSimulator
+        Where windows come from.
+    n_batches : int
+        Batches of an epoch; those of the next one are other windows.
+    batch_size : int
+        Windows per batch, over all processes together.
+    known_noise : float
+        Share of batches that come with the covariance of their noise, so that a network learns to do with and without.
+    seed : int
+        Of all windows.
+
+    Raises
+    ------
+    TypeError
+        If ``simulator`` is none.
+    ValueError
+        If a number makes no sense.
+    """
+
+    store = _NoRecordings()
+
+    def __init__(
+        self,
+        simulator: SourceSimulator,
+        *,
+        n_batches: int,
+        batch_size: int = 16,
+        known_noise: float = 0.7,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(simulator, SourceSimulator):
+            raise TypeError(f"simulator must be a SourceSimulator, got {type(simulator).__name__}.")
+        for name, value in (("n_batches", n_batches), ("batch_size", batch_size)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if not 0.0 <= known_noise <= 1.0:
+            raise ValueError(f"known_noise must be between 0 and 1, got {known_noise}.")
+        self.simulator, self.seed = simulator, int(seed)
+        self.n_batches, self.batch_size, self.known_noise = n_batches, batch_size, float(known_noise)
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return self.n_batches
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of an epoch."""
+        return self.n_batches * self.batch_size
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Describe the windows in a few words, to tell whether a resumed training gets the same.
+
+        Returns
+        -------
+        fingerprint : dict
+            ``"head"``, ``"n_windows"``, ``"n_batches"`` and ``"digest"`` of some windows that the simulator draws.
+        """
+        # What is drawn depends on every option of the simulator; nothing else can list them without forgetting one.
+        probe = self.simulator.draw(4, np.random.default_rng([self.seed, 2**31]))
+        digest = hashlib.sha256(np.round(probe.x, 2).astype("<f4").tobytes()).hexdigest()[:16]
+        return {
+            "head": self.simulator.model.digest,
+            "n_windows": self.n_windows,
+            "n_batches": self.n_batches,
+            "digest": digest,
+        }
+
+    def options(self) -> dict[str, Any]:
+        """Return what decides on the windows besides the simulator, as plain JSON values."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "known_noise": self.known_noise}
+
+    def iterate(self, epoch: int = 0, first: int = 0, *, process: int = 0, n_processes: int = 1) -> Iterator[dict]:
+        """Draw the batches of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 0.
+        first : int
+            Batch to begin with.
+        process, n_processes : int
+            Which of how many processes asks; every batch is divided between all of them.
+
+        Yields
+        ------
+        batch : dict
+            ``"x"`` µV, ``"sources"`` nAm, ``"active"``, ``"visible"`` and ``"noise_covariance"`` (a tensor or None) as
+            :meth:`mne_labram.BrainForge.training_step` takes them; ``"n_windows"`` of all processes together, and
+            ``"share"``, the weight of this process's mean in that of the whole batch.
+        """
+        for index in range(first, self.n_batches):
+            rng = np.random.default_rng([self.seed, epoch, index])
+            known = rng.random() < self.known_noise
+            drawn = self.simulator.draw(self.batch_size, rng)
+            if self.batch_size >= n_processes:
+                own = np.array_split(np.arange(self.batch_size), n_processes)[process]
+                share = len(own) / self.batch_size
+            else:
+                own = np.array([process % self.batch_size])
+                share = 1.0 / (self.batch_size * len(range(process % self.batch_size, n_processes, self.batch_size)))
+            covariance = drawn.noise_covariance if known else None
+            yield {
+                "x": _tensor(drawn.x[own]),
+                "sources": _tensor(drawn.sources[own]),
+                "active": _tensor(drawn.active[own]),
+                "visible": _tensor(drawn.visible[own]),
+                "noise_covariance": None if covariance is None else _tensor(covariance[own]),
+                "n_windows": self.batch_size,
+                "share": share,
+            }
+
+    def __iter__(self) -> Iterator[dict]:
+        """Draw the batches of epoch 0."""
+        return self.iterate()
+
+
+class HeadTraining(nn.Module):
+    """A network on the head that it is trained for, and the same weights without a head, as they are written.
+
+    Parameters
+    ----------
+    bound : BrainForge
+        Bound to the head of the simulator.
+    exported : BrainForge
+        What it was bound from.
+    digest : str
+        Name of the head.
+    """
+
+    def __init__(self, bound: BrainForge, exported: BrainForge, digest: str) -> None:
+        super().__init__()
+        self.bound = bound
+        # Not a part of this module: its weights are those of the bound model.
+        object.__setattr__(self, "exported", exported)
+        self.objective = {"head": digest}
+
+    def training_step(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Compute the loss, see :meth:`mne_labram.BrainForge.training_step`."""
+        return self.bound.training_step(batch)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -97,7 +97,9 @@ def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:
     """
     n_times = x.shape[2]
     rank = (visible.sum(dim=1) - 1).clamp_min(1.0)
-    values = torch.linalg.eigvalsh(x @ x.transpose(1, 2) / n_times)
+    # In double precision: LAPACK's single one does not always converge on matrices with many zeros among their
+    # eigenvalues, as those of channels that are not visible.
+    values = torch.linalg.eigvalsh((x @ x.transpose(1, 2) / n_times).double()).to(x.dtype)
     # In rising order; the first are zero: channels that are not visible, their mean, and, of short windows, the rest.
     able = torch.minimum(rank, torch.full_like(rank, float(n_times)))
     index = (x.shape[1] - able + 0.25 * able).floor().long().clamp(max=x.shape[1] - 1)
@@ -133,7 +135,8 @@ def window_statistics(y: Tensor, gain: Tensor) -> WindowStatistics:
     """
     batch, n_chans, n_times = y.shape
     covariance = y @ y.transpose(1, 2) / n_times
-    values, vectors = torch.linalg.eigh(covariance)
+    # In double precision, see white_noise_level.
+    values, vectors = (each.to(y.dtype) for each in torch.linalg.eigh(covariance.double()))
     values, vectors = values.flip(1), vectors.flip(2)
     norm = gain.square().sum(dim=1, keepdim=True).clamp_min(1e-12)
     share = (vectors.transpose(1, 2) @ gain).square() / norm

@@ -7,6 +7,7 @@ subjects and validate on eight of the others:
 
     mne-labram pretrain gram-tokenizer tiny DATA --out RUNS/gram-tokenizer
     mne-labram pretrain gram tiny DATA --tokenizer RUNS/gram-tokenizer --out RUNS/gram
+    mne-labram pretrain spatial-filter tiny DATA --start RUNS/gram --out RUNS/filter
     mne-labram pretrain amplitude tiny DATA --out RUNS/amplitude
     python doc/weights/make_gram.py doubt --runs RUNS        # what is kept of doubtful channels: two numbers
     python doc/weights/make_gram.py ship --runs RUNS         # into the package, with cards of what is in RUNS/measured
@@ -41,7 +42,7 @@ PAGES = Path(__file__).parent
 #: Names of weights, and where their training leaves them.
 SHIPPED = {
     "gram-tokenizer-tiny": "gram-tokenizer/final.safetensors",
-    "gram-tiny": "gram/with_doubt.safetensors",
+    "gram-tiny": "filter/with_doubt.safetensors",
     "eegfoundation-tiny": "amplitude/final.safetensors",
 }
 # Offsets and slopes that are tried, on three of the subjects that models are trained on.
@@ -72,7 +73,7 @@ def ways(data: Any, model: Any, **models: Any) -> dict[str, Any]:
 
 def fit_doubt(data: Path, runs: Path) -> None:
     """Choose how much is kept of doubtful channels, on subjects that the model was trained on."""
-    model = load_checkpoint(runs / "gram" / "final.safetensors")
+    model = load_checkpoint(runs / "filter" / "final.safetensors")
     found = read_restoration(data, scored=SUBJECTS, training=[18])
     results = {}
     for offset, slope in product(OFFSETS, SLOPES):
@@ -86,7 +87,7 @@ def fit_doubt(data: Path, runs: Path) -> None:
     best = min(results, key=results.__getitem__)
     logger.info("offset %g, slope %g", *best)
     model.spatial_filter.doubt.copy_(torch.tensor([best]).expand_as(model.spatial_filter.doubt))
-    save_checkpoint(model, runs / "gram" / "with_doubt.safetensors", overwrite=True)
+    save_checkpoint(model, runs / "filter" / "with_doubt.safetensors", overwrite=True)
 
 
 def measure_denoising(data: Path, runs: Path) -> None:

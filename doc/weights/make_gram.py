@@ -182,8 +182,8 @@ def _difference(values: np.ndarray) -> str:
 
 
 def spread(values: np.ndarray) -> str:
-    """Write mean and standard deviation."""
-    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+    """Write mean and standard deviation over subjects, as the benchmarks do."""
+    return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
 def cards(runs: Path) -> None:

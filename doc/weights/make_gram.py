@@ -7,7 +7,6 @@ subjects and validate on eight of the others:
 
     mne-labram pretrain gram-tokenizer tiny DATA --out RUNS/gram-tokenizer
     mne-labram pretrain gram tiny DATA --tokenizer RUNS/gram-tokenizer --out RUNS/gram
-    mne-labram pretrain spatial-filter tiny DATA --start RUNS/gram --out RUNS/filter
     mne-labram pretrain amplitude tiny DATA --out RUNS/amplitude
     python doc/weights/make_gram.py doubt --runs RUNS        # what is kept of doubtful channels: two numbers
     python doc/weights/make_gram.py ship --runs RUNS         # into the package, with cards of what is in RUNS/measured
@@ -44,7 +43,7 @@ PAGES = Path(__file__).parent
 #: Names of weights, and where their training leaves them.
 SHIPPED = {
     "gram-tokenizer-tiny": "gram-tokenizer/final.safetensors",
-    "gram-tiny": "filter/with_doubt.safetensors",
+    "gram-tiny": "gram/with_doubt.safetensors",
     "eegfoundation-tiny": "amplitude/final.safetensors",
 }
 # What stands on the cards of restoration, and of decoding beside each model.
@@ -85,7 +84,7 @@ def ways(data: Any, model: Any, **models: Any) -> dict[str, Any]:
 
 def fit_doubt(data: Path, runs: Path) -> None:
     """Choose how much is kept of doubtful channels, on subjects that the model was trained on."""
-    model = load_checkpoint(runs / "filter" / "final.safetensors")
+    model = load_checkpoint(runs / "gram" / "final.safetensors")
     found = read_restoration(data, scored=SUBJECTS, training=[18])
     results = {}
     for offset, slope in product(OFFSETS, SLOPES):
@@ -99,7 +98,7 @@ def fit_doubt(data: Path, runs: Path) -> None:
     best = min(results, key=results.__getitem__)
     logger.info("offset %g, slope %g", *best)
     model.spatial_filter.doubt.copy_(torch.tensor([best]).expand_as(model.spatial_filter.doubt))
-    save_checkpoint(model, runs / "filter" / "with_doubt.safetensors", overwrite=True)
+    save_checkpoint(model, runs / "gram" / "with_doubt.safetensors", overwrite=True)
 
 
 def measure_denoising(data: Path, runs: Path) -> None:
@@ -194,7 +193,7 @@ def cards(runs: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(measured, indent=1, ensure_ascii=False), encoding="utf8")
 
     denoising = json.loads((folder / "denoising.json").read_text(encoding="utf8"))
-    epochs = {name: last_row(runs / name / "epochs.csv") for name in ("gram", "filter", "amplitude")}
+    epoch = last_row(runs / "gram" / "epochs.csv")
     write(
         "gram-tiny",
         {
@@ -203,8 +202,8 @@ def cards(runs: Path) -> None:
             "the channels that see them": denoising,
             "Validation at the end of training (eight subjects)": [
                 {
-                    "accuracy of hidden codes (of 512)": f"{100 * float(epochs['gram']['validation_accuracy']):.1f} %",
-                    "restoration loss of mixed masks and montages": f"{float(epochs['filter']['validation_loss']):.3f}",
+                    "accuracy of hidden codes (of 512)": f"{100 * epoch['validation_accuracy']:.1f} %",
+                    "restoration loss of mixed masks and montages": f"{epoch['validation_restoration_loss']:.3f}",
                 }
             ],
             **decoding_tables(folder / "decoding.json", "gram-tiny"),
@@ -215,10 +214,10 @@ def cards(runs: Path) -> None:
     write("eegfoundation-tiny", {**validation, **decoding_tables(folder / "decoding.json", "eegfoundation-tiny")})
 
 
-def last_row(path: Path) -> dict[str, str]:
+def last_row(path: Path) -> dict[str, float]:
     """Return the last row of a table."""
     with path.open(encoding="utf8", newline="") as file:
-        return list(csv.DictReader(file))[-1]
+        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
 
 
 def ship(runs: Path, names: list[str]) -> None:

@@ -11,7 +11,9 @@ __all__ = ["pretrain"]
 
 
 def pretrain(
-    kind: Annotated[str, typer.Argument(help="tokenizer, masked, codec, gram-tokenizer, gram, spatial-filter or amplitude.")],
+    kind: Annotated[
+        str, typer.Argument(help="tokenizer, masked, codec, gram-tokenizer, gram, spatial-filter or amplitude.")
+    ],
     config: Annotated[str, typer.Argument(help="A recipe (.toml), or one that ships: tiny, base, ...")],
     data: Annotated[
         list[Path] | None,

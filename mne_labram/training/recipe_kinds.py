@@ -28,6 +28,8 @@ class RecipeKind:
         ``[losses]`` says.
     needs_start : bool
         Trains a part of what was trained before, so that it must be told which weights to start with.
+    own_signal : bool
+        ``[signal]`` says how the recordings are prepared, whatever the contract of the weights it starts with.
     knows_artefacts : bool
         Makes something of ``"artefact"`` in a batch (:class:`mne_labram.training.augment.Augmentation`).
     """
@@ -36,6 +38,7 @@ class RecipeKind:
     needs_tokenizer: bool = False
     losses: str | None = None
     needs_start: bool = False
+    own_signal: bool = False
     knows_artefacts: bool = False
 
     def model_class(self) -> type[nn.Module]:
@@ -82,6 +85,8 @@ KINDS: dict[str, RecipeKind] = {
         "gram:GramForRestoration",
         losses="gram.spatial_training:SpatialFilterTraining",
         needs_start=True,
+        # What is restored is the recording as it is, slow drifts and all, and not what the transformer is shown.
+        own_signal=True,
         knows_artefacts=True,
     ),
     "amplitude": RecipeKind("eegfoundation:EEGFoundationForMaskedModeling"),

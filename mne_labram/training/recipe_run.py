@@ -92,6 +92,8 @@ def run_recipe(
         torch.manual_seed(recipe.seed)
         model = recipe.build_model(teacher, begun)
     contract = getattr(model, "exported", model).contract
+    if KINDS[recipe.kind].own_signal:
+        contract = replace(contract, **{key: value for key, value in recipe.contract_fields().items() if key != "name"})
     training, held_out = divide_recordings(
         recipe,
         # A model says which montage its channels are of; what it can be bound to is asked for here.

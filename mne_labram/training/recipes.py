@@ -129,7 +129,8 @@ class Recipe:
         if kind.needs_start and start is None:
             raise ValueError(f"The recipe {self.name} needs weights to start with: set start = 'FILE' (--start).")
         if start is not None:
-            check_start(start, kind.model_class(), self.model, self.contract_fields(), self.name)
+            contract = {} if kind.own_signal else self.contract_fields()
+            check_start(start, kind.model_class(), self.model, contract, self.name)
             if tokenizer is not None:
                 start.set_tokenizer(tokenizer)
         model = self._fresh(tokenizer) if start is None else start

@@ -94,7 +94,7 @@ def test_from_recordings_to_a_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("encoder", "tiny"), "masked, codec, gram-tokenizer, gram, amplitude, got 'encoder'."),
+        (("encoder", "tiny"), "masked, codec, gram-tokenizer, gram, spatial-filter, amplitude, got 'encoder'."),
         (("tokenizer", "nothing.toml"), "There is no file 'nothing.toml'; the recipes that ship are"),
         (("tokenizer", "{}/mem.toml"), "The recipe mem is for masked, not for tokenizer."),
         (("tokenizer", "{}/tok.toml", "--data", "{}/tok.toml"), "No recording was found that can be read"),

@@ -26,6 +26,9 @@ kind = "spatial-filter"
 start = "{start}"
 [losses]
 decay = 0.5
+[signal]
+l_freq = 1.0
+h_freq = 30.0
 [windows]
 lengths = [2.0]
 batch_size = 6
@@ -66,6 +69,10 @@ def test_a_part_of_a_model_is_trained_on(folder: Path) -> None:
     old, new = (load_checkpoint(folder / name).state_dict() for name in ("start.safetensors", "out/final.safetensors"))
     moved = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert moved == {"spatial_filter"}
+    # It was trained on another band than the rest of the model is shown, and the model is what it was.
+    contract = load_checkpoint(folder / "out" / "final.safetensors").contract
+    assert contract == load_checkpoint(folder / "start.safetensors").contract
+    assert len(list((folder / "out" / "cache").iterdir())) > 0
     description = describe_checkpoint(folder / "out" / "final.safetensors")
     assert description["card"]["start"]["name"] == "start.safetensors"
     assert description["card"]["start"]["sha256"] == load_weights(folder / "start.safetensors")[1]["sha256"]
@@ -102,8 +109,11 @@ def test_other_weights_than_the_recipe_describes_are_refused() -> None:
     other = EEGFoundationForMaskedModeling(ch_names=["FP1", "CZ"], size="tiny")
     with pytest.raises(ValueError, match=r"trains a GramForRestoration.*those of a EEGFoundationForMaskedModeling"):
         recipe.build_model(None, other)
-    with pytest.raises(ValueError, match=r"h_freq is 75.0 in \[signal\] of the recipe mine and 45.0 in the weights"):
-        replace(recipe, model={}, signal={"h_freq": 75.0}).build_model(None, _gram())
+    tokenizer = small_tokenizer()
+    masked = replace(load_recipe("tiny", "masked"), name="mine", model={**_BODY, "n_codes": tokenizer.n_codes})
+    start = replace(masked, signal={}).build_model(tokenizer)
+    with pytest.raises(ValueError, match=r"h_freq is 45.0 in \[signal\] of the recipe mine and 75.0 in the weights"):
+        replace(masked, signal={"h_freq": 45.0}).build_model(tokenizer, start)
 
 
 def test_the_shipped_one_starts_with_what_ships() -> None:

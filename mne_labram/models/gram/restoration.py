@@ -439,10 +439,14 @@ class GramForRestoration(RestoringMixin, GramMixin, EEGModuleMixin, nn.Module):
         ----------
         x : Tensor, shape (batch, n_chans, n_times)
             Signal in microvolts at 200 Hz, of the bound channels; whole patches.
-        artefact, n_draws, generator
-            See :meth:`~mne_labram.models.gram.spatial_filter.SpatialFilter.training_loss`.
+        artefact : Tensor, shape (batch, n_chans, n_times) | None
+            What is added before the filter sees the signal.
         spatial_filter : SpatialFilter | None
             Another filter than that of the model.
+        n_draws : int
+            Masks of each window.
+        generator : torch.Generator | None
+            Source of what is random, see :meth:`~mne_labram.models.gram.spatial_filter.SpatialFilter.training_loss`.
 
         Returns
         -------

@@ -129,7 +129,7 @@ class SpatialFilter(nn.Module):
         self.log_noise = nn.Parameter(torch.full((n_bands,), -2.5))
         self.log_worth = nn.Parameter(torch.full((n_bands,), 4.0))
         # Offset and slope of what is kept of a doubtful channel; no part of the losses here (see kept).
-        self.register_buffer("doubt", torch.tensor([[-2.0, 1.25]]).repeat(n_bands, 1))
+        self.register_buffer("doubt", torch.tensor([[-2.5, 1.25]]).repeat(n_bands, 1))
         self.embed = nn.Linear(n_bands * (n_maps + 1) + 1 + n_maps + n_sites, embed_dim)
         self.blocks = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(

@@ -29,8 +29,10 @@ from .signal.check import check
 from .signal.conform import conform
 from .signal.contract import LABRAM_CONTRACT, ContractError, SignalContract
 from .signal.store import RecordingStore
+from .source.figure import plot_sources
+from .source.inverse import BrainForgeInverse
 from .training.finetune import finetuned_model, finetuner
-from .verbs import annotate_events, labram_annotate, labram_embed, labram_tokenize
+from .verbs import annotate_events, brainforge_localize, labram_annotate, labram_embed, labram_tokenize
 from .weights import list_pretrained, load_checkpoint, load_pretrained, pretrained_card, save_checkpoint
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "BrainCodec",
     "BrainCodecForSeizure",
     "BrainForge",
+    "BrainForgeInverse",
     "ContractError",
     "EEGEmbedding",
     "EEGFoundationForClassification",
@@ -60,6 +63,7 @@ __all__ = [
     "annotate_events",
     "braincodec_compress",
     "braincodec_decompress",
+    "brainforge_localize",
     "check",
     "conform",
     "detect_seizures",
@@ -76,6 +80,7 @@ __all__ = [
     "load_pretrained",
     "pipe",
     "plot_restoration",
+    "plot_sources",
     "pretrained_card",
     "read_raw_szcore_bids",
     "read_szcore_tsv",

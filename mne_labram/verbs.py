@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mne import Annotations
+from mne import Annotations, Forward
 from mne.io import BaseRaw
 from mne.utils import logger, verbose
 
@@ -27,7 +27,7 @@ from mne_labram.signal.conform import open_recording
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.windows import n_samples, window_length
 
-__all__ = ["annotate_events", "labram_annotate", "labram_embed", "labram_tokenize"]
+__all__ = ["annotate_events", "brainforge_localize", "labram_annotate", "labram_embed", "labram_tokenize"]
 
 
 @verbose
@@ -440,3 +440,54 @@ def labram_annotate(
     annotated = raw.copy()
     add_annotations(annotated, annotations, scores.existing)
     return annotated
+
+
+@verbose
+def brainforge_localize(
+    inst: Any,
+    fwd: Forward | None = None,
+    *,
+    model: Any = "brainforge-tiny",
+    noise_cov: Any = None,
+    verbose: bool | str | int | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Find the sources of a recording.
+
+    Parameters
+    ----------
+    inst : mne.io.Raw | mne.Epochs | mne.Evoked | str | Path
+        The recording, in volts as MNE holds it, or a file.
+    fwd : mne.Forward | None
+        The head; ``None``: the template's (:func:`mne_labram.source.default_forward`), which the log says.
+    model : str | Path | BrainForge
+        The network, see :class:`mne_labram.BrainForgeInverse`.
+    noise_cov : mne.Covariance | None
+        Of the noise in single trials; ``None``: white, of a strength that is estimated in each window.
+    verbose : bool | str | int | None
+        Control verbosity of the logging output.
+    **kwargs : object
+        Passed to :meth:`mne_labram.BrainForgeInverse.apply`: ``window``, ``start``, ``stop``, ``return_generator``.
+
+    Returns
+    -------
+    stc : mne.SourceEstimate | mne.MixedSourceEstimate | list | generator
+        Dipole moments in Am; a list for Epochs.
+
+    Raises
+    ------
+    ContractError
+        If the recording or the forward cannot be used.
+    TypeError
+        If the model is none.
+    """
+    from mne_labram.source.headmodel import default_forward
+    from mne_labram.source.inverse import BrainForgeInverse
+    from mne_labram.source.localizable import eeg_channels
+
+    inst = open_recording(inst)
+    eeg_channels(inst)
+    if fwd is None:
+        logger.info("No forward was given: sources are found in the template's head (default_forward).")
+        fwd = default_forward(inst.info)
+    return BrainForgeInverse(fwd, model=model, noise_cov=noise_cov).apply(inst, **kwargs)

@@ -14,6 +14,7 @@ from mne_labram.commands.codec_benchmark import codec_benchmark
 from mne_labram.commands.compress import compress, decompress
 from mne_labram.commands.decoding_benchmark import decoding_benchmark
 from mne_labram.commands.detect import detect
+from mne_labram.commands.localize import localize
 from mne_labram.commands.lossless_benchmark import lossless_benchmark
 from mne_labram.commands.pretrain import pretrain
 from mne_labram.commands.restoration_benchmark import restoration_benchmark
@@ -21,6 +22,7 @@ from mne_labram.commands.restore import restore
 from mne_labram.commands.seizures import loso, score
 from mne_labram.commands.simulate_benchmark import simulate_benchmark
 from mne_labram.commands.simulate_sources import simulate_sources
+from mne_labram.commands.source_benchmark import source_benchmark
 
 __all__ = ["app", "run"]
 
@@ -372,6 +374,7 @@ app.command()(pretrain)
 app.command()(restore)
 app.command()(score)
 app.command()(loso)
+app.command()(localize)
 app.command()(simulate_sources)
 
 
@@ -462,5 +465,6 @@ def detect_benchmark(
 benchmark.command(name="codec")(codec_benchmark)
 benchmark.command(name="lossless")(lossless_benchmark)
 benchmark.command(name="restoration")(restoration_benchmark)
+benchmark.command(name="source")(source_benchmark)
 benchmark.command(name="decoding")(decoding_benchmark)
 benchmark.command(name="simulate")(simulate_benchmark)

@@ -8,6 +8,7 @@ from typing import Any
 # What users reach as mne_labram.source.<name>; imported when it is first used.
 _HOMES = {
     "BankRecipe": "bank_pieces",
+    "BrainForgeInverse": "inverse",
     "NoiseBank": "noise",
     "SimulatedBatch": "simulate",
     "SourceModel": "head",
@@ -19,6 +20,7 @@ _HOMES = {
     "grow_patch": "patches",
     "make_bank": "bank_making",
     "perturbed_forward": "headmodel",
+    "plot_sources": "figure",
     "source_model": "head",
     "sphere_forward": "sphere",
     "warped_cortex": "warp",

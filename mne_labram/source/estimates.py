@@ -58,20 +58,36 @@ class SourceLayout:
         stc : mne.SourceEstimate | mne.MixedSourceEstimate
             In Am; mixed where there are deep points.
         """
+        numbers = self._numbers()
+        none = np.zeros(0, int)
+        vertices = [none if number is None else np.array(self.vertices[number]) for number in numbers]
+        kind = mne.MixedSourceEstimate if "deep" in self.spaces else mne.SourceEstimate
+        moments = self.ordered(moments) * np.asarray(_NAM, moments.dtype)
+        return kind(moments, vertices, tmin, tstep, subject=self.subject)
+
+    def ordered(self, values: np.ndarray) -> np.ndarray:
+        """Bring values of sources from the order of the source spaces to that of source estimates.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_sources, ...)
+            One row for each source.
+
+        Returns
+        -------
+        values : ndarray, shape (n_sources, ...)
+            Left hemisphere, right hemisphere, deep points.
+        """
+        numbers = [number for number in self._numbers() if number is not None]
+        if numbers == list(range(len(numbers))):
+            return values
         bounds = np.cumsum([0, *map(len, self.vertices)])
-        order, vertices = [], []
-        deep = [number for number, space in enumerate(self.spaces) if space == "deep"]
-        for wanted in _SURFACES:
-            # A hemisphere that the forward does not have has no vertices.
-            number = self.spaces.index(wanted) if wanted in self.spaces else None
-            vertices.append(np.zeros(0, int) if number is None else np.array(self.vertices[number]))
-            order += [] if number is None else [number]
-        order += deep
-        vertices += [np.array(self.vertices[number]) for number in deep]
-        if order != list(range(len(order))):
-            moments = np.concatenate([moments[bounds[number] : bounds[number + 1]] for number in order])
-        kind = mne.MixedSourceEstimate if deep else mne.SourceEstimate
-        return kind(moments * np.asarray(_NAM, moments.dtype), vertices, tmin, tstep, subject=self.subject)
+        return np.concatenate([values[bounds[number] : bounds[number + 1]] for number in numbers])
+
+    def _numbers(self) -> list[int | None]:
+        """Source spaces in the order of source estimates; None for a hemisphere that there is none of."""
+        sides = [self.spaces.index(side) if side in self.spaces else None for side in _SURFACES]
+        return [*sides, *(number for number, space in enumerate(self.spaces) if space == "deep")]
 
 
 def source_layout(fwd: mne.Forward | SourceModel, model: SourceModel) -> SourceLayout:

@@ -14,23 +14,22 @@ import mne
 import numpy as np
 import torch
 from mne.io import BaseRaw
-from mne.utils import logger, verbose
+from mne.utils import verbose
 
 from mne_labram.models.brainforge import BrainForge
-from mne_labram.models.brainforge.statistics import white_noise_level
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank_making import default_bank
 from mne_labram.source.estimates import source_layout
 from mne_labram.source.head import SourceModel, source_model
 from mne_labram.source.inverse_file import read_inverse, write_inverse
-from mne_labram.source.judging import at_judged_rate, faded_windows
+from mne_labram.source.judging import faded_windows
 from mne_labram.source.localizable import (
     check_finite,
     eeg_channels,
     lost_directions,
-    noise_in_microvolts,
     probe_signal,
 )
+from mne_labram.source.operators import WindowOperators
 from mne_labram.source.simulate import SourceSimulator
 from mne_labram.source.simulated_batches import HeadTraining, SimulatedBatches
 from mne_labram.training.pretrain import pretrain
@@ -297,12 +296,15 @@ class BrainForgeInverse:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
         names = eeg_channels(inst)
-        self.head.pick(names)
+        head = self.head.pick(names)
         if (start is not None or stop is not None) and not isinstance(inst, BaseRaw):
             raise ValueError("start and stop choose a part of a Raw; crop Epochs and Evoked instead.")
+        if isinstance(inst, mne.BaseEpochs) and not inst.preload:
+            # Only after that is it known how many there are; not in the caller's object.
+            inst = inst.copy().drop_bad(verbose="ERROR")
         factor, pieces = probe_signal(inst, names, assume_unit)
         nave = int(inst.nave) if isinstance(inst, mne.Evoked) else 1
-        judge = _Judge(self, names, lost_directions(inst, names, pieces), nave)
+        judge = WindowOperators(self.base, head, lost_directions(inst, names, pieces), noise=self.noise_cov, nave=nave)
         sfreq = float(inst.info["sfreq"])
         length = max(2, round(window * sfreq))
         estimate = self.layout.estimate
@@ -339,8 +341,8 @@ class BrainForgeInverse:
         n_bytes = 4 * self.head.n_sources * n_times
         if n_bytes > _LARGEST:
             raise ContractError(
-                f"The sources of these {what} would take {n_bytes / 2**30:.1f} GiB at once; pass return_generator=True, "
-                "or a part (start, stop), or resample the data."
+                f"The sources of these {what} would take {n_bytes / 2**30:.1f} GiB at once; pass "
+                "return_generator=True, or a part (start, stop), or resample the data."
             )
 
     def _whole(self, found: Iterator[tuple[int, np.ndarray]], n_times: int) -> np.ndarray:
@@ -349,6 +351,30 @@ class BrainForgeInverse:
         for at, out in found:
             moments[:, at : at + out.shape[1]] = out
         return moments
+
+    def where(self, stc: mne.SourceEstimate | mne.MixedSourceEstimate) -> str:
+        """Say where a source estimate of this head is largest.
+
+        Parameters
+        ----------
+        stc : mne.SourceEstimate | mne.MixedSourceEstimate
+            From :meth:`apply`.
+
+        Returns
+        -------
+        text : str
+            Hemisphere, vertex, place in the head's frame, time and moment.
+        """
+        row, column = np.unravel_index(int(np.abs(stc.data).argmax()), stc.data.shape)
+        number = int(np.searchsorted(np.cumsum([len(each) for each in stc.vertices]), row, side="right"))
+        vertex = int(np.concatenate(stc.vertices)[row])
+        place = self.layout.ordered(self.head.positions)[row] * 1000.0
+        name = ("left", "right")[number] if number < 2 else "deep"
+        x, y, z = (f"{value:.0f}" for value in place)
+        return (
+            f"Largest in the {name} {'hemisphere' if number < 2 else 'points'}, vertex {vertex} ({x}, {y}, {z} mm in "
+            f"the head's frame), {abs(float(stc.data[row, column])) * 1e9:.3g} nAm at {stc.times[column]:.3f} s"
+        )
 
     def save(self, fname: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write everything that is needed to find sources, the head included.
@@ -409,51 +435,6 @@ class BrainForgeInverse:
         return new
 
 
-class _Judge:
-    """Operators of windows, for the channels of one recording."""
-
-    def __init__(self, inverse: BrainForgeInverse, ch_names: list[str], lost: np.ndarray, nave: int) -> None:
-        head = inverse.head.pick(ch_names)
-        self.n_chans, self.kept = len(ch_names), None
-        leadfield = head.leadfield
-        if lost.shape[1]:
-            self.kept = np.eye(self.n_chans) - lost @ lost.T
-            leadfield = self.kept @ (leadfield - leadfield.mean(axis=0))
-            values, vectors = np.linalg.eigh(self.kept - 1.0 / self.n_chans)
-            # Axes in which there is signal.
-            self.axes = torch.from_numpy(vectors[:, values > 0.5].T.astype(np.float32))
-        self.network = inverse.base.bind_head(
-            leadfield, head.positions, head.normals, head.neighbours, head.electrodes, ch_names
-        ).eval()
-        self.noise = None
-        if inverse.noise_cov is not None:
-            noise = noise_in_microvolts(inverse.noise_cov, ch_names, nave)
-            noise = noise if self.kept is None else self.kept @ noise @ self.kept
-            self.noise = torch.from_numpy(noise.astype(np.float32))
-
-    def operators_of(self, sfreq: float) -> Any:
-        """Return the function that judges windows of a sampling rate."""
-
-        def operators(windows: np.ndarray) -> np.ndarray:
-            windows = windows - windows.mean(axis=1, keepdims=True)
-            if self.kept is not None:
-                windows = self.kept @ windows
-            x = torch.from_numpy(at_judged_rate(windows, sfreq).astype(np.float32))
-            with torch.inference_mode():
-                noise = self._noise_of(x)
-                return self.network.posterior(x, noise_covariance=noise).operator.numpy()
-
-        return operators
-
-    def _noise_of(self, x: torch.Tensor) -> torch.Tensor | None:
-        if self.noise is not None or self.kept is None:
-            return self.noise
-        # The level of white noise among the axes that are left: the others would make it too low.
-        y = self.axes @ x
-        y = torch.cat((y, torch.zeros_like(y[:, :1])), dim=1)
-        return white_noise_level(y, torch.ones(y.shape[:2]))[:, None, None] * torch.eye(self.n_chans)
-
-
 def _network(model: Any, seed: int) -> BrainForge:
     if model is None:
         return fresh_network(seed)
@@ -487,4 +468,3 @@ def _epochs(epochs: mne.BaseEpochs) -> Iterator[np.ndarray]:
         data = epochs.get_data(item=[number], verbose="ERROR")
         if len(data):
             yield data[0]
-    logger.debug("All epochs are done.")

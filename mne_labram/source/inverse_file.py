@@ -23,7 +23,7 @@ from mne_labram.source.head import SourceModel
 from mne_labram.weights.config import build_model, model_config
 from mne_labram.weights.files import readable_file
 
-__all__ = ["read_inverse", "write_inverse"]
+__all__ = ["is_inverse", "read_inverse", "write_inverse"]
 
 _VERSION = 1
 _KEY, _KIND = "mne_labram", "BrainForgeInverse"
@@ -106,6 +106,27 @@ def write_inverse(
         except SafetensorError as error:
             raise OSError(f"{path.name!r} could not be written ({error}).") from error
     return path
+
+
+def is_inverse(fname: str | os.PathLike[str]) -> bool:
+    """Say whether a file holds an inverse rather than weights alone.
+
+    Parameters
+    ----------
+    fname : path-like
+        A file.
+
+    Returns
+    -------
+    is_one : bool
+        False of a file that cannot be read.
+    """
+    try:
+        with safe_open(fname, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+    except (SafetensorError, OSError, ValueError):
+        return False
+    return isinstance(header, dict) and header.get("kind") == _KIND
 
 
 def read_inverse(

@@ -73,7 +73,8 @@ def faded_windows(
     read : callable
         ``read(start, stop)`` returns signal, shape (n_chans, stop - start).
     operators : callable
-        ``operators(windows)``, of an array of shape (batch, n_chans, length), returns one of (batch, n_sources, n_chans).
+        ``operators(windows)``, of an array of shape (batch, n_chans, length), returns one of shape
+        (batch, n_sources, n_chans).
     n_times : int
         Samples of the signal.
     length : int

@@ -147,8 +147,8 @@ def probe_signal(inst: Any, ch_names: Sequence[str], assume_unit: str | None = N
         offset = float(np.median(np.abs(offsets - np.median(offsets))))
         if offset > _OFFSET * max(amplitude, 1.0):
             raise ContractError(
-                f"The channels differ by offsets of {offset:.3g} µV, {offset / amplitude:.0f} times what moves in them; "
-                "high-pass filter the data first (filter(1, None))."
+                f"The channels differ by offsets of {offset:.3g} µV, {offset / amplitude:.0f} times what moves in "
+                "them; high-pass filter the data first (filter(1, None))."
             )
     return factor, excerpt.pieces
 

@@ -1,0 +1,352 @@
+"""Windows of known sources, simulated through other heads than the one that they are imaged with.
+
+Four times as many sources, other conductivities, a finer boundary element model, and electrodes some millimetres from
+where they are thought to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mne
+import numpy as np
+import scipy
+
+from mne_labram.signal.contract import ContractError
+from mne_labram.source.bank import WaveformBank
+from mne_labram.source.cache import content_key, kept, open_cache
+from mne_labram.source.head import SourceModel, source_model
+from mne_labram.source.headmodel import default_forward, perturbed_forward
+from mne_labram.source.metrics import source_amplitude
+from mne_labram.source.noise import NoiseBank
+from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
+
+__all__ = [
+    "CASES",
+    "DEPTHS",
+    "MONTAGES",
+    "ImagingHead",
+    "SourceCase",
+    "SourceWindow",
+    "carried_over",
+    "draw_windows",
+    "imaging_head",
+    "true_heads",
+]
+
+SFREQ, SECONDS = 100.0, 1.0
+#: Electrodes of each montage.
+MONTAGES: dict[str, list[str]] = {
+    "19": "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(),
+    "32": mne.channels.make_standard_montage("biosemi32").ch_names,
+    "64": mne.channels.make_standard_montage("biosemi64").ch_names,
+}
+#: Thirds of the sources by their distance to the nearest electrode.
+DEPTHS = ("shallow", "middle", "deep")
+# How many estimated sources near a simulated one may stand for it.
+_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """What is simulated.
+
+    Attributes
+    ----------
+    n_sources : int
+        Patches that are active at the same time.
+    snr_db : float
+        Over the whole array, in the average reference.
+    """
+
+    n_sources: int
+    snr_db: float
+
+
+#: One, two and three sources at 0, 5, 10 and 20 dB.
+CASES = tuple(SourceCase(n_sources, snr_db) for n_sources in (1, 2, 3) for snr_db in (0.0, 5.0, 10.0, 20.0))
+
+
+@dataclass(frozen=True, eq=False)
+class ImagingHead:
+    """What methods know of the head.
+
+    Attributes
+    ----------
+    model : SourceModel
+        Channels and sources of the estimates.
+    fwd : mne.Forward
+        The same for MNE, of free orientation where it has one: MNE weights depth with it.
+    sfreq : float
+        Samples per second of the windows.
+    operators : dict
+        What methods of MNE share and keep: inverse operators by the noise that they are for.
+    """
+
+    model: SourceModel
+    fwd: mne.Forward
+    sfreq: float = SFREQ
+    operators: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceWindow:
+    """A recording of known sources, and what it looks like among the sources that are estimated.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n_channels, n_times)
+        µV, average reference.
+    noise_covariance : ndarray, shape (n_channels, n_channels)
+        µV², in the same reference.
+    case : SourceCase
+        What it is.
+    depth : int
+        Third of the sources by depth in which the first patch has its middle, from the outside.
+    centres : ndarray, shape (n_patches, 3)
+        Middle of each patch, metres.
+    true_amplitude, true_positions : ndarray, shape (n_members,) and (n_members, 3)
+        Root mean square of all simulated sources that do anything, nAm, and their positions.
+    active_positions : ndarray, shape (n_active, 3)
+        Of those of half of their patch's amplitude and more.
+    active : ndarray of bool, shape (n_sources,)
+        Estimated sources that stand for one of them.
+    weights : ndarray, shape (n_patches, n_sources)
+        How much each estimated source takes part in a patch.
+    waveforms : ndarray, shape (n_patches, n_times)
+        nAm at the middle of each patch.
+    """
+
+    x: np.ndarray
+    noise_covariance: np.ndarray
+    case: SourceCase
+    depth: int
+    centres: np.ndarray
+    true_amplitude: np.ndarray
+    true_positions: np.ndarray
+    active_positions: np.ndarray
+    active: np.ndarray
+    weights: np.ndarray
+    waveforms: np.ndarray
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What a perfect estimate would be, nAm, shape (n_sources, n_times)."""
+        return self.weights.T @ self.waveforms
+
+
+def imaging_head(
+    ch_names: Sequence[str], *, spacing: str = "ico3", cache: Any = None, sfreq: float = SFREQ
+) -> ImagingHead:
+    """Make the head that everything is imaged with: the template's, for electrodes of the 10-05 system.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Electrodes.
+    spacing, cache : str, path-like | bool | None
+        See :func:`~mne_labram.source.headmodel.default_forward`.
+    sfreq : float
+        Samples per second of the windows.
+
+    Returns
+    -------
+    head : ImagingHead
+        For methods.
+    """
+    fwd = default_forward(_info(ch_names), spacing=spacing, cache=cache)
+    # What was turned along the normals is kept in it, and can be turned back.
+    free = mne.convert_forward_solution(fwd, surf_ori=True, force_fixed=False, verbose="ERROR")
+    return ImagingHead(source_model(fwd), free, sfreq)
+
+
+def true_heads(
+    ch_names: Sequence[str],
+    *,
+    n_heads: int = 2,
+    spacing: str = "ico4",
+    bem_ico: int = 4,
+    seed: int = 0,
+    cache: Any = None,
+) -> list[SourceModel]:
+    """Make the heads that windows are simulated through.
+
+    Parameters
+    ----------
+    ch_names : sequence of str
+        Electrodes.
+    n_heads : int
+        How many, with electrodes in other places each.
+    spacing, bem_ico, cache : str, int, path-like | bool | None
+        See :func:`~mne_labram.source.headmodel.perturbed_forward`; kept in the cache.
+    seed : int
+        Of the displacement of electrodes.
+
+    Returns
+    -------
+    models : list of SourceModel
+        The same sources, other leadfields.
+
+    Raises
+    ------
+    ValueError
+        If there is to be no head.
+    """
+    if n_heads < 1:
+        raise ValueError(f"At least one head is needed, got n_heads={n_heads}.")
+    models: list[SourceModel] = []
+    for number in range(n_heads):
+        key = content_key(
+            kind="source benchmark", names=list(ch_names), spacing=spacing, bem=bem_ico, seed=(seed, number)
+        )
+        with open_cache(cache) as folder:
+            fwd = kept(
+                folder / f"head-{key}-fwd.fif",
+                lambda number=number: perturbed_forward(
+                    _info(ch_names), spacing=spacing, bem_ico=bem_ico,
+                    seed=np.random.default_rng((seed, number)), cache=cache,
+                ),
+                lambda path, made: mne.write_forward_solution(path, made, overwrite=True, verbose="ERROR"),
+                lambda path: mne.read_forward_solution(path, verbose="ERROR"),
+            )  # fmt: skip
+        models.append(source_model(fwd))
+        # The same cortex: distances along it take half a minute, and are taken once.
+        models[-1]._distances.update(models[0]._distances)
+    return models
+
+
+def _info(ch_names: Sequence[str]) -> mne.Info:
+    return mne.create_info(list(ch_names), SFREQ, "eeg")
+
+
+def carried_over(true: SourceModel, estimated: SourceModel) -> scipy.sparse.csr_array:
+    """Say which estimated source stands for which simulated one.
+
+    Parameters
+    ----------
+    true, estimated : SourceModel
+        What is simulated with, and what is estimated.
+
+    Returns
+    -------
+    mapping : scipy.sparse.csr_array, shape (n_estimated, n_true)
+        Takes moments of simulated sources to those of estimated ones. Every simulated source has one that stands for
+        it, the nearest of those that point to the same side (of the eight nearest; the other bank of a sulcus does
+        not), times the cosine between both normals.
+
+    Raises
+    ------
+    ContractError
+        If there are fewer than eight sources.
+    """
+    if estimated.n_sources < _CANDIDATES:
+        raise ContractError(
+            f"A source space needs {_CANDIDATES} sources to stand for others, got {estimated.n_sources}."
+        )
+    near = scipy.spatial.cKDTree(estimated.positions).query(true.positions, k=_CANDIDATES)[1]
+    cosines = np.einsum("nkd,nd->nk", estimated.normals[near], true.normals)
+    # The first that points to the same side, and the nearest where none does.
+    first = np.argmax(cosines > 0.0, axis=1)
+    number = np.arange(true.n_sources)
+    entries = (cosines[number, first], (near[number, first], number))
+    return scipy.sparse.csr_array(entries, shape=(estimated.n_sources, true.n_sources))
+
+
+def draw_windows(
+    head: ImagingHead,
+    models: Sequence[SourceModel],
+    cases: Sequence[SourceCase] = CASES,
+    *,
+    n_windows: int = 20,
+    bank: WaveformBank | None = None,
+    real_noise: NoiseBank | None = None,
+    noise: Sequence[str] = ("white", "coloured"),
+    extent_mm: float | tuple[float, float] = (5.0, 40.0),
+    seed: int = 0,
+) -> list[SourceWindow]:
+    """Simulate windows.
+
+    Parameters
+    ----------
+    head : ImagingHead
+        What they will be imaged with.
+    models : sequence of SourceModel
+        What they are simulated through, in turn; of the same channels.
+    cases : sequence of SourceCase
+        What is simulated.
+    n_windows : int
+        Of each case.
+    bank, real_noise, noise, extent_mm
+        See :class:`~mne_labram.source.simulate.SourceSimulator`.
+    seed : int
+        Of everything; windows of a case do not depend on the other cases.
+
+    Returns
+    -------
+    windows : list of SourceWindow
+        Case by case.
+
+    Raises
+    ------
+    ContractError
+        If channels differ.
+    ValueError
+        If there is nothing to draw.
+    """
+    if n_windows < 1 or not cases or not models:
+        raise ValueError("There is nothing to simulate; give cases, heads and n_windows of at least 1.")
+    for model in models:
+        if model.ch_names != head.model.ch_names:
+            raise ContractError("Heads have other channels than the one to image with; pick the same from both.")
+    found: dict[SourceCase, list[SourceWindow]] = {case: [] for case in cases}
+    for number, model in enumerate(models):
+        model._distances.update(models[0]._distances)
+        simulator = SourceSimulator(
+            model, bank, sfreq=head.sfreq, seconds=SECONDS, extent_mm=extent_mm, noise=noise, real_noise=real_noise,
+            none=0.0, background=0.0, channel_dropout=0.0, jitter_mm=0.0, gap_mm=20.0, seed=seed,
+        )  # fmt: skip
+        mapping = carried_over(model, head.model)
+        limits = np.quantile(model.depth, [1 / 3, 2 / 3])
+        share = len(range(number, n_windows, len(models)))
+        for case in cases:
+            if not share:
+                continue
+            rng = np.random.default_rng((seed, number, case.n_sources, round(10 * case.snr_db) + 10_000))
+            batch = simulator.draw(share, rng, n_sources=case.n_sources, snr_db=case.snr_db)
+            found[case] += [_window(batch, window, case, model, mapping, limits) for window in range(share)]
+    return [window for case in cases for window in found[case]]
+
+
+def _window(
+    batch: SimulatedBatch,
+    number: int,
+    case: SourceCase,
+    model: SourceModel,
+    mapping: scipy.sparse.csr_array,
+    limits: np.ndarray,
+) -> SourceWindow:
+    patches = batch.patches[number]
+    middles = np.array([patch.indices[np.argmax(patch.weights)] for patch in patches])
+    spread = np.zeros((len(patches), model.n_sources))
+    for row, patch in zip(spread, patches, strict=True):
+        row[patch.indices] = patch.weights
+    amplitude = source_amplitude(batch.sources[number])
+    members = np.flatnonzero(amplitude)
+    active = batch.active[number]
+    standing = np.zeros(mapping.shape[0], dtype=bool)
+    standing[(mapping[:, np.flatnonzero(active)] != 0).nonzero()[0]] = True
+    return SourceWindow(
+        x=batch.x[number].astype(float),
+        noise_covariance=batch.noise_covariance[number].astype(float),
+        case=case,
+        depth=int(np.searchsorted(limits, model.depth[middles[0]])),
+        centres=model.positions[middles],
+        true_amplitude=amplitude[members],
+        true_positions=model.positions[members],
+        active_positions=model.positions[active],
+        active=standing,
+        weights=(mapping @ spread.T).T,
+        waveforms=np.array([patch.waveform for patch in patches], dtype=float),
+    )

@@ -1,0 +1,276 @@
+"""Source imaging in one table: windows are what they are said to be, and methods get what they are told they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+import torch
+
+from mne_labram.benchmark.source import (
+    GRID,
+    MEASURES,
+    SourceMethod,
+    SourceRow,
+    benchmark_source,
+    rounded,
+    score_estimate,
+)
+from mne_labram.benchmark.source_methods import MinimumNorm, MixedNorm, NetworkEstimator, classical_methods
+from mne_labram.benchmark.source_page import compare, source_benchmark_page, source_page
+from mne_labram.benchmark.source_windows import (
+    MONTAGES,
+    ImagingHead,
+    SourceCase,
+    SourceWindow,
+    carried_over,
+    draw_windows,
+    imaging_head,
+    true_heads,
+)
+from mne_labram.signal.contract import ContractError
+from mne_labram.source.head import SourceModel
+
+CASES = (SourceCase(1, 20.0), SourceCase(2, 5.0))
+
+
+@pytest.fixture(scope="module")
+def cache(request: pytest.FixtureRequest) -> Path:
+    """Where the heads of the tests of source/ are kept too."""
+    return Path(request.config.cache.mkdir("mne_labram"))
+
+
+@pytest.fixture(scope="module")
+def head(cache: Path) -> ImagingHead:
+    return imaging_head(MONTAGES["19"], spacing="ico2", cache=cache)
+
+
+@pytest.fixture(scope="module")
+def true(cache: Path) -> list[SourceModel]:
+    return true_heads(MONTAGES["19"], n_heads=2, spacing="ico3", bem_ico=2, cache=cache)
+
+
+@pytest.fixture(scope="module")
+def windows(head: ImagingHead, true: list[SourceModel]) -> list[SourceWindow]:
+    return draw_windows(head, true, CASES, n_windows=5)
+
+
+def test_montages_are_parts_of_the_largest() -> None:
+    assert [len(names) for names in MONTAGES.values()] == [19, 32, 64]
+    assert set(MONTAGES["19"]) | set(MONTAGES["32"]) <= set(MONTAGES["64"])
+
+
+def test_true_heads_are_other_heads(head: ImagingHead, true: list[SourceModel], cache: Path) -> None:
+    one, two = true
+    assert one.n_sources == two.n_sources == 1284 > head.model.n_sources == 324
+    np.testing.assert_array_equal(one.positions, two.positions)
+    alike = (one.averaged * two.averaged).sum(axis=0)
+    alike /= np.linalg.norm(one.averaged, axis=0) * np.linalg.norm(two.averaged, axis=0)
+    assert 0.9 < np.percentile(alike, 5) < np.median(alike) < 0.9999
+    again = true_heads(MONTAGES["19"], n_heads=1, spacing="ico3", bem_ico=2, cache=cache)[0]
+    np.testing.assert_array_equal(again.leadfield, one.leadfield)
+    with pytest.raises(ValueError, match="At least one head"):
+        true_heads(MONTAGES["19"], n_heads=0)
+
+
+def test_sources_have_one_that_stands_for_them(head: ImagingHead, true: list[SourceModel]) -> None:
+    same = carried_over(head.model, head.model)
+    np.testing.assert_allclose(same.toarray(), np.eye(324), atol=1e-6)
+    mapping = carried_over(true[0], head.model)
+    assert mapping.shape == (324, 1284)
+    np.testing.assert_array_equal(np.diff(mapping.tocsc().indptr), 1)
+    assert mapping.data.max() < 1 + 1e-6
+    assert (mapping.data > 0).mean() > 0.95
+    estimated, simulated = mapping.nonzero()
+    apart = np.linalg.norm(head.model.positions[estimated] - true[0].positions[simulated], axis=1)
+    assert np.median(apart) < 0.012
+    with pytest.raises(ContractError, match="needs 8 sources"):
+        carried_over(true[0], _Few())
+
+
+class _Few:
+    n_sources = 5
+
+
+def test_windows_are_what_they_are_said_to_be(head: ImagingHead, windows: list[SourceWindow]) -> None:
+    assert [window.case for window in windows] == [case for case in CASES for _ in range(5)]
+    for window in windows:
+        assert window.x.shape == (19, 100)
+        np.testing.assert_allclose(window.x.mean(axis=0), 0, atol=1e-4)
+        assert len(window.centres) == len(window.waveforms) == window.case.n_sources
+        assert window.weights.shape == (window.case.n_sources, 324)
+        np.testing.assert_allclose(window.noise_covariance.sum(axis=0), 0, atol=1e-3)
+        power = (window.x**2).sum(axis=0).mean()
+        # Signal and noise are not quite orthogonal.
+        snr = 10 * np.log10(power / np.trace(window.noise_covariance) - 1)
+        assert snr == pytest.approx(window.case.snr_db, abs=3)
+        # What is true explains the signal, through a head that is a little off and much coarser.
+        explained = head.model.averaged @ window.truth
+        if window.case.snr_db == 20:
+            assert np.corrcoef(explained.ravel(), window.x.ravel())[0, 1] > 0.6
+    assert len({window.depth for window in windows}) > 1
+
+
+def test_windows_follow_from_the_seed(head: ImagingHead, true: list[SourceModel], windows: list[SourceWindow]) -> None:
+    alone = draw_windows(head, true, CASES[1:], n_windows=5)
+    for one, other in zip(alone, windows[5:], strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+    other = draw_windows(head, true, CASES[1:], n_windows=1, seed=1)[0]
+    assert np.abs(other.x - alone[0].x).max() > 0.1
+    with pytest.raises(ValueError, match="nothing to simulate"):
+        draw_windows(head, true, CASES, n_windows=0)
+    with pytest.raises(ContractError, match="other channels"):
+        draw_windows(head, [true[0].pick(MONTAGES["19"][:12])], CASES)
+
+
+def test_the_truth_scores_best(head: ImagingHead, windows: list[SourceWindow]) -> None:
+    for window in windows[:5]:
+        values = score_estimate(window, window.truth, head.model)
+        assert tuple(values) == MEASURES
+        # Half of the distance between sources of the coarse head.
+        assert values["peak_mm"] < 20
+        assert values["dispersion_mm"] < 20
+        assert values["correlation"] > 0.99
+        assert values["auc"] > 0.95
+        assert values["amplitude_db"] == pytest.approx(0, abs=1e-6)
+        turned = score_estimate(window, -0.1 * window.truth, head.model)
+        assert turned["correlation"] < -0.99
+        assert turned["amplitude_db"] == pytest.approx(-20)
+        assert turned["auc"] == values["auc"]
+        assert np.isnan(score_estimate(window, window.truth, head.model, moments=False)["amplitude_db"])
+    with pytest.raises(ContractError, match="must have the shape"):
+        score_estimate(windows[0], windows[0].truth[:5], head.model)
+    with pytest.raises(ContractError, match="NaN"):
+        score_estimate(windows[0], np.nan * windows[0].truth, head.model)
+
+
+@pytest.mark.parametrize("method", ["MNE", "eLORETA", "sLORETA", "dSPM"])
+def test_inverses_are_those_of_mne(head: ImagingHead, windows: list[SourceWindow], method: str) -> None:
+    window = windows[0]
+    found = MinimumNorm(head, method, 10.0).estimate(window.x, window.noise_covariance)
+    assert found.shape == (324, 100)
+    info = mne.create_info(head.model.ch_names, 100.0, "eeg")
+    evoked = mne.EvokedArray(1e-6 * window.x, info, verbose="ERROR").set_montage("standard_1005")
+    evoked.set_eeg_reference(projection=True, verbose="ERROR")
+    covariance = mne.Covariance(1e-12 * window.noise_covariance, info["ch_names"], [], [], nfree=10_000)
+    made = mne.minimum_norm.make_inverse_operator(
+        evoked.info, head.fwd, covariance, loose=0.0, depth=0.8, verbose="ERROR"
+    )
+    theirs = mne.minimum_norm.apply_inverse(evoked, made, 0.1, method, verbose="ERROR").data
+    moments = method in ("MNE", "eLORETA")
+    np.testing.assert_allclose(found, theirs * (1e9 if moments else 1), rtol=1e-3, atol=1e-3 * np.abs(found).max())
+    # Ten times as much of everything is ten times as much, or just as significant.
+    larger = MinimumNorm(head, method, 10.0).estimate(10 * window.x, 100 * window.noise_covariance)
+    np.testing.assert_allclose(larger, (10 if moments else 1) * found, rtol=1e-6, atol=1e-9 * np.abs(found).max())
+
+
+def test_inverses_want_the_noise_of_their_channels(head: ImagingHead, windows: list[SourceWindow]) -> None:
+    with pytest.raises(ContractError, match="must have 19 channels"):
+        MinimumNorm(head, "MNE", 10.0).estimate(windows[0].x, np.eye(4))
+
+
+def test_mixed_norm_finds_a_dipole(head: ImagingHead) -> None:
+    rng = np.random.default_rng(0)
+    waveform = 100 * np.sin(np.arange(100) / 5)
+    x = head.model.averaged[:, [200]] * waveform + 0.05 * rng.standard_normal((19, 100))
+    found = MixedNorm(head).estimate(x - x.mean(axis=0), 0.05**2 * (np.eye(19) - 1 / 19))
+    active = np.flatnonzero(np.abs(found).max(axis=1))
+    assert 1 <= len(active) <= 6
+    assert 200 in active
+    assert np.corrcoef(found[200], waveform)[0, 1] > 0.9
+    assert 0.2 < np.linalg.norm(found[200]) / np.linalg.norm(waveform) < 1.1
+
+
+class _Stub(torch.nn.Module):
+    """The transposed leadfield, scaled by the noise it is told of."""
+
+    def bind_head(self, leadfield, positions, normals, neighbours, electrodes, ch_names):  # noqa: ANN001, ANN202
+        assert leadfield.shape == (len(ch_names), len(positions)) == (len(electrodes), neighbours.shape[0])
+        bound = _Stub()
+        bound.leadfield = torch.as_tensor(np.array(leadfield), dtype=torch.float32)
+        return bound
+
+    def forward(self, x: torch.Tensor, noise_covariance: torch.Tensor | None = None) -> torch.Tensor:
+        return (1.0 if noise_covariance is None else noise_covariance.trace()) * self.leadfield.T @ x
+
+
+def test_networks_are_bound_and_told(head: ImagingHead, windows: list[SourceWindow]) -> None:
+    window = windows[0]
+    plain = head.model.leadfield.T @ window.x
+    found = NetworkEstimator(_Stub(), head).estimate(window.x, window.noise_covariance)
+    np.testing.assert_allclose(found, np.trace(window.noise_covariance) * plain, rtol=1e-3, atol=1e-2)
+    deaf = NetworkEstimator(_Stub(), head, knows_noise=False).estimate(window.x, window.noise_covariance)
+    np.testing.assert_allclose(deaf, plain, rtol=1e-3, atol=1e-3)
+
+
+class _Knows:
+    """Knows the truth, or something that is not."""
+
+    def __init__(self, windows: list[SourceWindow], right: bool) -> None:
+        self.windows, self.right = windows, right
+
+    def estimate(self, x: np.ndarray, noise_covariance: np.ndarray) -> np.ndarray:
+        (window,) = (each for each in self.windows if each.x is x)
+        assert noise_covariance is window.noise_covariance
+        return window.truth if self.right else np.roll(window.truth, 150, axis=0)
+
+
+@pytest.fixture(scope="module")
+def rows(head: ImagingHead, windows: list[SourceWindow]) -> list[SourceRow]:
+    snr: list[float] = []
+
+    def make(right: bool):  # noqa: ANN202
+        def made(told: ImagingHead, snr_db: float) -> _Knows:
+            assert told is head
+            snr.append(snr_db)
+            return _Knows(windows, right)
+
+        return made
+
+    found = benchmark_source(
+        head, windows, [SourceMethod("wrong", make(False)), SourceMethod("right", make(True), moments=False)],
+        montage="19",
+    )  # fmt: skip
+    assert snr == [20.0, 5.0] * 2
+    return found
+
+
+def test_rows_hold_every_window(rows: list[SourceRow]) -> None:
+    assert [(row.method, row.n_sources) for row in rows] == [
+        (name, n) for name in ("wrong", "right", GRID) for n in (1, 2)
+    ]
+    for row in rows:
+        assert set(row.values) == set(MEASURES)
+        assert {len(values) for values in row.values.values()} == {5} == {len(row.depth)}
+    for right, grid in zip(rows[2:4], rows[4:], strict=True):
+        assert right.values["localization_mm"] == grid.values["localization_mm"]
+        assert np.isnan(right.values["amplitude_db"]).all()
+    assert rounded(rows[0])["values"]["auc"] == [round(each, 4) for each in rows[0].values["auc"]]
+
+
+def test_it_is_said_where_a_method_loses(rows: list[SourceRow]) -> None:
+    lost = compare(rows, "wrong")
+    assert {each.other for each in lost} == {"right"}
+    worse = {(each.n_sources, each.measure) for each in lost if each.loses}
+    assert {(1, "peak_mm"), (1, "dispersion_mm"), (1, "auc"), (1, "correlation")} <= worse
+    won = compare(rows, "right", ["wrong"])
+    assert not any(each.loses for each in won)
+    for one, other in zip(lost, won, strict=True):
+        assert one.better == pytest.approx(-other.better)
+    page = source_page(rows)
+    assert "## 19 electrodes" in page
+    assert "wrong against right: better in 0 and worse in" in page
+    assert "largest peak, mm at 1, 20 dB (-" in page
+    assert page.count("| the truth |") == 4
+    with pytest.raises(ValueError, match="no rows of 'nobody'"):
+        compare(rows, "nobody")
+
+
+def test_what_cannot_be_compared(head: ImagingHead, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to measure"):
+        benchmark_source(head, [], classical_methods())
+    with pytest.raises(ValueError, match="no montage"):
+        source_benchmark_page(tmp_path, montages=["18"])
+    assert [method.name for method in classical_methods()] == ["eLORETA", "sLORETA", "dSPM", "MNE", "MxNE"]

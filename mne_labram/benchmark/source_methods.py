@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from typing import Any
 
@@ -155,12 +156,14 @@ class NetworkEstimator:
         ``forward(x, noise_covariance=...)`` in µV and nAm, and ``bind_head``.
     head : ImagingHead
         What is known of the head.
-    knows_noise : bool
-        Whether it takes the noise's covariance.
+    knows_noise : bool | None
+        Whether it is told the noise's covariance; ``None``: if it takes one.
     """
 
-    def __init__(self, network: Any, head: ImagingHead, *, knows_noise: bool = True) -> None:
+    def __init__(self, network: Any, head: ImagingHead, *, knows_noise: bool | None = None) -> None:
         model = head.model
+        if knows_noise is None:
+            knows_noise = "noise_covariance" in inspect.signature(network.forward).parameters
         self.knows_noise = knows_noise
         if hasattr(network, "bind_head"):
             network = network.bind_head(

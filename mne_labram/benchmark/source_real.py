@@ -251,9 +251,10 @@ def score_ictal(patient: Resection, methods: Sequence[SourceMethod]) -> list[Ict
     Returns
     -------
     rows : list of IctalRow
-        One for each.
+        One for each, and one of all energy alike in all resected regions: its middle lies off them, as they are bent.
     """
-    return [score_resection(ictal_energy(patient, method), patient, method.name) for method in methods]
+    rows = [score_resection(ictal_energy(patient, method), patient, method.name) for method in methods]
+    return [*rows, score_resection(patient.inside / patient.inside.sum(), patient, "the resection itself")]
 
 
 def sample_heads(

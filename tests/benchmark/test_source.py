@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mne_labram.benchmark import source_page as module
 from mne_labram.benchmark.source import (
     GRID,
     MEASURES,
@@ -31,6 +32,7 @@ from mne_labram.benchmark.source_windows import (
     true_heads,
 )
 from mne_labram.signal.contract import ContractError
+from mne_labram.source.bank import WaveformBank
 from mne_labram.source.head import SourceModel
 
 CASES = (SourceCase(1, 20.0), SourceCase(2, 5.0))
@@ -152,7 +154,7 @@ def test_inverses_are_those_of_mne(head: ImagingHead, windows: list[SourceWindow
     found = MinimumNorm(head, method, 10.0).estimate(window.x, window.noise_covariance)
     assert found.shape == (324, 100)
     info = mne.create_info(head.model.ch_names, 100.0, "eeg")
-    evoked = mne.EvokedArray(1e-6 * window.x, info, verbose="ERROR").set_montage("standard_1005")
+    evoked = mne.EvokedArray(1e-6 * window.x, info, verbose="ERROR")
     evoked.set_eeg_reference(projection=True, verbose="ERROR")
     covariance = mne.Covariance(1e-12 * window.noise_covariance, info["ch_names"], [], [], nfree=10_000)
     made = mne.minimum_norm.make_inverse_operator(
@@ -266,6 +268,33 @@ def test_it_is_said_where_a_method_loses(rows: list[SourceRow]) -> None:
     assert page.count("| the truth |") == 4
     with pytest.raises(ValueError, match="no rows of 'nobody'"):
         compare(rows, "nobody")
+
+
+def test_the_page_of_everything(
+    head: ImagingHead, true: list[SourceModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def heads(ch_names: list[str], **settings: object) -> list[SourceModel]:
+        asked.update(settings)
+        return true[:1]
+
+    network = SourceMethod("network", lambda told, snr_db: NetworkEstimator(_Stub(), told))
+    monkeypatch.setattr(module, "true_heads", heads)
+    monkeypatch.setattr(module, "imaging_head", lambda ch_names: head)
+    monkeypatch.setattr(module, "default_bank", WaveformBank)
+    monkeypatch.setattr(module, "network_methods", lambda model, seed: [network])
+    page, found = source_benchmark_page(tmp_path, seed=3, quick=True)
+    assert asked == {"n_heads": 1, "spacing": "ico3", "bem_ico": 3, "seed": 3}
+    names = ["network", "eLORETA", "sLORETA", "dSPM", "MNE", GRID]
+    assert [row["method"] for row in found["rows"][::4]] == names
+    for name in names:
+        assert f"| {name} |" in page
+    assert "network against eLORETA" in page
+    assert found["ictal"] == found["sides"] == []
+    # A method that knows physics and noise beats a transposed leadfield.
+    errors = {row["method"]: np.mean(row["values"]["dispersion_mm"]) for row in found["rows"]}
+    assert errors[GRID] < errors["eLORETA"]
 
 
 def test_what_cannot_be_compared(head: ImagingHead, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import mne
 import numpy as np
 import pytest
+import scipy
 import torch
 
 import mne_labram
 from mne_labram import (
     AmplitudeTokenizer,
+    BrainForgeInverse,
     EEGEmbedding,
     GramForRestoration,
     GramTokenizer,
@@ -26,6 +28,9 @@ from mne_labram import (
     labram_embed,
     load_downstream_model,
 )
+from mne_labram.signal.positions import electrode_positions
+from mne_labram.source.head import SourceModel
+from mne_labram.source.inverse import fresh_network
 from mne_labram.weights import convert_official
 
 PAGE = Path(__file__).resolve().parents[1] / "doc" / "bad_input.md"
@@ -85,6 +90,35 @@ def _written(path: Path, content: bytes) -> Path:
     return path
 
 
+TEN = "Fp1 Fp2 F3 F4 C3 C4 P3 P4 O1 O2".split()
+
+
+def _inverse(fresh: bool = False) -> BrainForgeInverse:
+    network = fresh_network(embed_dim=8, num_layers=1)
+    geometry = network.bind_channels(TEN).geometry
+    positions, normals = np.split(geometry.positions.numpy().astype(float), 2, axis=1)
+    n_sources = len(positions)
+    apart = scipy.sparse.csr_array((n_sources, n_sources))
+    model = SourceModel(
+        TEN,
+        electrode_positions(TEN)[:, :3],
+        geometry.leadfield.numpy(),
+        positions,
+        normals,
+        [np.arange(n_sources)],
+        apart.astype(bool),
+        np.full(n_sources, 0.03),
+        apart,
+        np.arange(n_sources),
+    )
+    return BrainForgeInverse(model, model=None if fresh else network)
+
+
+def _changed(change: Callable[[np.ndarray], np.ndarray]) -> mne.io.BaseRaw:
+    raw = _raw(*TEN)
+    return mne.io.RawArray(change(raw.get_data()), raw.info, verbose="error")
+
+
 CASES: list[Callable[[Path], Any]] = [
     lambda folder: conform(_raw("Fp1", "Fp2", microvolts=20e6)),
     lambda folder: EEGEmbedding(_model(), ch_names=["Fp1", "Fp2"], sfreq=256).fit(
@@ -124,6 +158,15 @@ CASES: list[Callable[[Path], Any]] = [
     lambda folder: AmplitudeTokenizer(amplitude="mulaw").decode(torch.full((1, 2, 8), 2001)),
     lambda folder: AmplitudeTokenizer().decode(torch.zeros(1, 2, 8, dtype=torch.int64)),
     lambda folder: load_downstream_model("model.pth"),
+    lambda folder: _inverse().apply(_raw("E1", *TEN[1:])),
+    lambda folder: _inverse().apply(_raw("F3-C3", *TEN[1:])),
+    lambda folder: _inverse().apply(_raw(*TEN[:7])),
+    lambda folder: _inverse().apply(_raw(*TEN, microvolts=20e6)),
+    lambda folder: _inverse().apply(_changed(lambda x: x + 1e-3 * np.arange(10)[:, None])),
+    lambda folder: _inverse().apply(_changed(lambda x: np.where(np.arange(10)[:, None] == 4, np.nan, x))),
+    lambda folder: _inverse().apply(_changed(lambda x: x * (np.arange(10)[:, None] >= 3))),
+    lambda folder: _inverse()._check_size(10**7, "data"),
+    lambda folder: _inverse(fresh=True).apply(_raw(*TEN)),
 ]
 
 

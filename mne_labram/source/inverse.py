@@ -230,7 +230,7 @@ class BrainForgeInverse:
                 self.network.eval()
                 self.base.eval()
         metrics = {name: float(value) for name, value in done.metrics.items()}
-        self.ready, self.trained = True, {"steps": done.steps, "batch_size": batch_size, "seed": seed, **metrics}
+        self.ready, self.trained = True, {"steps": done.step, "batch_size": batch_size, "seed": seed, **metrics}
         return self
 
     @verbose

@@ -39,8 +39,11 @@ def test_batches_are_a_function_of_seed_epoch_and_place(simulator):
     batches = SimulatedBatches(simulator, n_batches=3, batch_size=4, seed=5)
     simulator.draw(2)
     one, two = list(batches.iterate(1)), list(batches.iterate(1, 2))
-    assert len(one) == len(batches) == 3 and len(two) == 1 and batches.n_windows == 12
-    assert torch.equal(one[2]["x"], two[0]["x"]) and torch.equal(one[2]["sources"], two[0]["sources"])
+    assert len(one) == len(batches) == 3
+    assert len(two) == 1
+    assert batches.n_windows == 12
+    assert torch.equal(one[2]["x"], two[0]["x"])
+    assert torch.equal(one[2]["sources"], two[0]["sources"])
     assert not torch.equal(one[0]["x"], next(batches.iterate(0))["x"])
     assert {batch["noise_covariance"] is None for batch in batches.iterate(0)} <= {True, False}
 
@@ -79,7 +82,8 @@ def test_training_goes_on_to_the_same_weights(head, simulator, tmp_path, monkeyp
     whole = _inverse(head)
     fresh = _weights(whole).clone()
     assert whole.fit(simulator, **options) is whole
-    assert not torch.equal(_weights(whole), fresh) and whole.trained["steps"] == 6
+    assert not torch.equal(_weights(whole), fresh)
+    assert whole.trained["steps"] == 6
     assert "trained for 6 steps" in repr(whole)
     # Stopped after the fourth step, as Ctrl-C would.
     broken, draws = _inverse(head), []

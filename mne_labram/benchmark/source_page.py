@@ -308,13 +308,13 @@ def _by_depth(rows: Sequence[SourceRow]) -> str:
         cells = []
         for third in range(len(DEPTHS)):
             each = [
-                (
+                [
                     value
                     for row in own
                     if row.method == method
                     for value, depth in zip(row.values[name], row.depth, strict=True)
                     if depth == third
-                )
+                ]
                 for name in shown
             ]
             cells.append(" / ".join(_mean(values, name) for values, name in zip(each, shown, strict=True)))

@@ -262,6 +262,14 @@ def test_it_is_said_where_a_method_loses(rows: list[SourceRow]) -> None:
     for one, other in zip(lost, won, strict=True):
         assert one.better == pytest.approx(-other.better)
     page = source_page(rows)
+    (deepest,) = {
+        line for line in page.split("by depth:")[1].split("Cases")[0].splitlines() if line.startswith(f"| {GRID}")
+    }
+    one = rows[4]
+    for third, cell in enumerate(deepest.split("|")[2:5]):
+        for name, text in zip(("localization_mm", "peak_mm", "dispersion_mm"), cell.split(" / "), strict=True):
+            known = [value for value, depth in zip(one.values[name], one.depth, strict=True) if depth == third]
+            assert text.strip() == (f"{np.mean(known):.1f}" if known else "-")
     assert "## 19 electrodes" in page
     assert "wrong against right: better in 0 and worse in" in page
     assert "largest peak, mm at 1, 20 dB (-" in page

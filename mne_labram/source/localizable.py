@@ -25,6 +25,8 @@ _PROBED, _PROBED_EPOCHS = 10.0, 20
 _PLAUSIBLE, _PLAUSIBLE_AVERAGE = (0.1, 1000.0), (1e-3, 1000.0)
 # Slow offsets are so many times larger than what moves in a recording that was not high-pass filtered.
 _OFFSET = 20.0
+# The same for trials and averages that no baseline was taken off, if they are at least so many seconds long.
+_OFFSET_OF_TRIALS, _BASELINE_NEEDED = 5.0, 0.2
 # A direction has no signal if its power is less than this share of the strongest one's: float32, and rounding.
 _NOTHING = 1e-11
 
@@ -142,15 +144,24 @@ def probe_signal(inst: Any, ch_names: Sequence[str], assume_unit: str | None = N
             f"The data have a median amplitude of {amplitude:.3g} µV and scalp EEG lies between {low:g} and {high:g} "
             f"µV; {remedy}."
         )
-    if not isinstance(inst, mne.Evoked):
-        offsets = np.median(joined, axis=1)
-        offset = float(np.median(np.abs(offsets - np.median(offsets))))
-        if offset > _OFFSET * max(amplitude, 1.0):
-            raise ContractError(
-                f"The channels differ by offsets of {offset:.3g} µV, {offset / amplitude:.0f} times what moves in "
-                "them; high-pass filter the data first (filter(1, None))."
-            )
+    _check_offsets(inst, joined, amplitude)
     return factor, excerpt.pieces
+
+
+def _check_offsets(inst: Any, joined: np.ndarray, amplitude: float) -> None:
+    """Refuse offsets beside which nothing else would be seen: an amplifier's, or a missing baseline's."""
+    continuous = isinstance(inst, BaseRaw)
+    # A few samples round a peak are all offset, and right as they are.
+    if not continuous and (inst.baseline is not None or len(inst.times) < _BASELINE_NEEDED * inst.info["sfreq"]):
+        return
+    offsets = np.median(joined, axis=1)
+    offset = float(np.median(np.abs(offsets - np.median(offsets))))
+    if offset > (_OFFSET * max(amplitude, 1.0) if continuous else _OFFSET_OF_TRIALS * amplitude):
+        remedy = "high-pass filter the data first (filter(1, None))"
+        raise ContractError(
+            f"The channels differ by offsets of {offset:.3g} µV, {offset / amplitude:.0f} times what moves in them; "
+            f"{remedy if continuous else 'take the baseline off first (apply_baseline((None, 0)))'}."
+        )
 
 
 def check_finite(x: np.ndarray, ch_names: Sequence[str], where: str = "") -> None:
@@ -201,11 +212,16 @@ def lost_directions(inst: Any, ch_names: Sequence[str], pieces: Sequence[np.ndar
     n_chans = len(ch_names)
     centre = np.eye(n_chans) - 1.0 / n_chans
     lost = np.zeros((n_chans, 0))
-    active = [proj for proj in inst.info["projs"] if proj["active"]]
-    if active:
-        projector, _, vectors = mne.proj.make_projector(active, list(ch_names), bads=(), include_active=True)
-        lost = centre @ vectors if np.size(vectors) else lost
-        lost = _basis(lost, 1e-3)
+    vectors = [
+        np.array([dict(zip(proj["data"]["col_names"], row, strict=True)).get(name, 0.0) for name in ch_names])
+        for proj in inst.info["projs"]
+        if proj["active"]
+        for row in proj["data"]["data"]
+    ]
+    # Those of MEG have nothing here; that of the average reference is the average itself.
+    vectors = [centre @ vector / np.linalg.norm(vector) for vector in vectors if vector.any()]
+    if vectors:
+        lost = _basis(np.column_stack(vectors), 1e-3)
     x = np.concatenate([piece - piece.mean(axis=1, keepdims=True) for piece in pieces], axis=1)
     if x.shape[1] >= 2 * n_chans:
         x = centre @ x

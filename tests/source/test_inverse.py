@@ -275,3 +275,10 @@ def test_too_much_at_once_is_refused(inverse, head, signal, monkeypatch):
     monkeypatch.setattr("mne_labram.source.inverse._LARGEST", 1000)
     with pytest.raises(ContractError, match="pass return_generator=True"):
         inverse.apply(_raw(head, signal))
+
+
+def test_an_average_without_baseline_is_refused(inverse, head, signal):
+    evoked = _evoked(head, signal[:, :160] + np.linspace(-300.0, 300.0, len(signal))[:, None])
+    with pytest.raises(ContractError, match="take the baseline off first"):
+        inverse.apply(evoked)
+    assert np.isfinite(inverse.apply(evoked.apply_baseline((None, 0), verbose="error")).data).all()

@@ -165,7 +165,7 @@ def source_benchmark_page(
     header = (
         f"{n_windows} windows of 1 s at 100 Hz for each case, simulated through {n_heads} head(s) with {spacing} "
         "sources, other conductivities, a finer boundary element model and electrodes 3 mm off; imaged with the "
-        f"default head (ico3). Noise is {', '.join(kinds)}, its covariance and the SNR are known to all methods. 95 % "
+        f"default head (ico3). Noise is {', '.join(kinds)}, its covariance is known to all, the SNR to MNE's. 95 % "
         "intervals by bootstrap over windows. Localisation: mean of the distances from sources to peaks and from peaks "
         f"to sources, of all peaks above {PEAK_SHARE:.0%} of the largest."
     )

@@ -18,7 +18,7 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
 from mne_labram.source.cache import content_key, kept, open_cache
 from mne_labram.source.head import SourceModel, source_model
-from mne_labram.source.headmodel import default_forward, perturbed_forward
+from mne_labram.source.headmodel import _bem_key, _src_key, default_forward, perturbed_forward
 from mne_labram.source.metrics import source_amplitude
 from mne_labram.source.noise import NoiseBank
 from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
@@ -45,6 +45,8 @@ MONTAGES: dict[str, list[str]] = {
 }
 #: Thirds of the sources by their distance to the nearest electrode.
 DEPTHS = ("shallow", "middle", "deep")
+# Of brain, skull and scalp in S/m, as in perturbed_forward; part of the name of what is kept.
+_TRUE_CONDUCTIVITY = (0.33, 0.0083, 0.43)
 # How many estimated sources near a simulated one may stand for it.
 _CANDIDATES = 8
 
@@ -199,14 +201,15 @@ def true_heads(
     models: list[SourceModel] = []
     for number in range(n_heads):
         key = content_key(
-            kind="source benchmark", names=list(ch_names), spacing=spacing, bem=bem_ico, seed=(seed, number)
-        )
+            kind="source benchmark", names=list(ch_names), bem=_bem_key(_TRUE_CONDUCTIVITY, bem_ico),
+            src=_src_key(spacing), seed=(seed, number),
+        )  # fmt: skip
         with open_cache(cache) as folder:
             fwd = kept(
                 folder / f"head-{key}-fwd.fif",
                 lambda number=number: perturbed_forward(
                     _info(ch_names), spacing=spacing, bem_ico=bem_ico,
-                    seed=np.random.default_rng((seed, number)), cache=cache,
+                    conductivity=_TRUE_CONDUCTIVITY, seed=np.random.default_rng((seed, number)), cache=cache,
                 ),
                 lambda path, made: mne.write_forward_solution(path, made, overwrite=True, verbose="ERROR"),
                 lambda path: mne.read_forward_solution(path, verbose="ERROR"),

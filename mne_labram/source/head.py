@@ -112,6 +112,11 @@ class SourceModel:
 
         Equal names mean equal heads. The same forward solved on another machine may differ in the last digits, and so
         get another name.
+
+        Returns
+        -------
+        digest : str
+            That name.
         """
         content = hashlib.sha256("\0".join(self.ch_names).encode())
         for array in (self.leadfield, self.positions, self.normals):

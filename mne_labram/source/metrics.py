@@ -195,9 +195,13 @@ def center_of_mass_error(
 
     Parameters
     ----------
-    amplitude, true_amplitude : ndarray, shape (n_sources,) and (n_true,)
-        Of the estimate, and what is true; the source spaces may differ.
-    positions, true_positions : ndarray, shape (n_sources, 3) and (n_true, 3)
+    amplitude : ndarray, shape (n_sources,)
+        Of the estimate.
+    positions : ndarray, shape (n_sources, 3)
+        Metres.
+    true_amplitude : ndarray, shape (n_true,)
+        What is true; in another source space, perhaps.
+    true_positions : ndarray, shape (n_true, 3)
         Metres.
 
     Returns

@@ -80,7 +80,10 @@ FLOORS = {
         {"numpy", "scipy", "torch", "mne", "nilearn", "numba", "joblib", "matplotlib", "safetensors", "tqdm"},
         {"_compiled", "_files", "training", "weights", "models", "nn", "signal"},
     ),
-    "verbs": ({"numpy", "torch", "mne"}, {"_files", "codec", "seizure", "source", "decoding", "weights", "models", "signal"}),
+    "verbs": (
+        {"numpy", "torch", "mne"},
+        {"_files", "codec", "seizure", "source", "decoding", "weights", "models", "signal"},
+    ),
 }
 TOP = {"__init__", "benchmark", "commands"}
 

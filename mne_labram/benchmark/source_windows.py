@@ -181,10 +181,14 @@ def true_heads(
         Electrodes.
     n_heads : int
         How many, with electrodes in other places each.
-    spacing, bem_ico, cache : str, int, path-like | bool | None
-        See :func:`~mne_labram.source.headmodel.perturbed_forward`; kept in the cache.
+    spacing : str
+        Of the sources, see :func:`~mne_labram.source.headmodel.perturbed_forward`.
+    bem_ico : int
+        How fine the surfaces are.
     seed : int
         Of the displacement of electrodes.
+    cache : path-like | bool | None
+        Where the heads are kept, see there.
 
     Returns
     -------

@@ -9,8 +9,12 @@ from pathlib import Path
 # All of this must stand before numpy, torch, matplotlib or mne are imported for the first time.
 N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 N_THREADS = min(2, N_CORES)
-# One each, where pytest-xdist runs tests side by side.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(N_THREADS))
+# One each, where pytest-xdist runs tests side by side; set and not left as it is, since workers inherit what their
+# parent set here for itself, and two threads that wait for each other on one core are a hundred times as slow.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", str(N_THREADS))
 os.environ["MPLBACKEND"] = "Agg"
 # MNE and MOABB write their configuration and results under the home directory unless told otherwise.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="mne-labram-tests-")

@@ -135,10 +135,14 @@ def source_benchmark_page(
     ------
     ValueError
         If a montage is not known.
+    FileNotFoundError
+        If there is no such folder.
     """
     unknown = [name for name in montages if name not in MONTAGES]
     if unknown or not montages:
         raise ValueError(f"There is no montage {unknown[:1]}; choose of {', '.join(MONTAGES)}.")
+    if not quick and not Path(data).is_dir():
+        raise FileNotFoundError(f"There is no folder {os.fspath(data)!r}; say where the recordings are (--data).")
     cases = _QUICK_CASES if quick else CASES
     if quick:
         montages, n_windows, n_heads, spacing, sparse = ["19"], 4, 1, "ico3", False

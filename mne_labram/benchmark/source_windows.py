@@ -18,7 +18,7 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
 from mne_labram.source.cache import content_key, kept, open_cache
 from mne_labram.source.head import SourceModel, source_model
-from mne_labram.source.headmodel import _bem_key, _src_key, default_forward, perturbed_forward
+from mne_labram.source.headmodel import bem_key, cortex_key, default_forward, perturbed_forward
 from mne_labram.source.metrics import source_amplitude
 from mne_labram.source.noise import NoiseBank
 from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
@@ -205,8 +205,8 @@ def true_heads(
     models: list[SourceModel] = []
     for number in range(n_heads):
         key = content_key(
-            kind="source benchmark", names=list(ch_names), bem=_bem_key(_TRUE_CONDUCTIVITY, bem_ico),
-            src=_src_key(spacing), seed=(seed, number),
+            kind="source benchmark", names=list(ch_names), bem=bem_key(_TRUE_CONDUCTIVITY, bem_ico),
+            src=cortex_key(spacing), seed=(seed, number),
         )  # fmt: skip
         with open_cache(cache) as folder:
             fwd = kept(
@@ -219,8 +219,9 @@ def true_heads(
                 lambda path: mne.read_forward_solution(path, verbose="ERROR"),
             )  # fmt: skip
         models.append(source_model(fwd))
-        # The same cortex: distances along it take half a minute, and are taken once.
-        models[-1]._distances.update(models[0]._distances)
+        if number:
+            # The same cortex: distances along it take half a minute, and are taken once.
+            models[-1].share_distances(models[0])
     return models
 
 

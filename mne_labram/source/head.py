@@ -158,6 +158,23 @@ class SourceModel:
             self._distances[limit] = geodesic_distances(self.graph, self.nodes, float(limit))
         return self._distances[limit]
 
+    def share_distances(self, other: SourceModel) -> None:
+        """Take the distances that were measured for another head of the same cortex, now and later.
+
+        Parameters
+        ----------
+        other : SourceModel
+            The same sources, seen by other electrodes or through another skull.
+
+        Raises
+        ------
+        ContractError
+            If its sources are others.
+        """
+        if not np.array_equal(self.nodes, other.nodes) or self.graph.shape != other.graph.shape:
+            raise ContractError("Distances are shared between heads of the same sources; these have others.")
+        object.__setattr__(self, "_distances", other._distances)
+
     def pick(self, ch_names: Sequence[str]) -> SourceModel:
         """Keep some channels, in a given order.
 

@@ -26,7 +26,14 @@ from mne_labram.source.deep_points import deep_source_spaces
 from mne_labram.source.head import MIN_CHANNELS
 from mne_labram.source.surfaces import head_surfaces, template_file
 
-__all__ = ["default_forward", "electrodes_on_template", "perturbed_forward", "template_cortex"]
+__all__ = [
+    "bem_key",
+    "cortex_key",
+    "default_forward",
+    "electrodes_on_template",
+    "perturbed_forward",
+    "template_cortex",
+]
 
 #: Conductivity of brain, skull and scalp in S/m, MNE's default for three layers.
 CONDUCTIVITY = (0.3, 0.006, 0.3)
@@ -136,13 +143,39 @@ def _template_content() -> list[bytes]:
     return [template_file(name).read_bytes() for name in names]
 
 
-def _bem_key(conductivity: Sequence[float], bem_ico: int) -> str:
+def bem_key(conductivity: Sequence[float], bem_ico: int) -> str:
+    """Name the boundary element model of the template's head in the cache.
+
+    Parameters
+    ----------
+    conductivity : sequence of float
+        Of brain, skull and scalp in S/m.
+    bem_ico : int
+        How fine the surfaces are.
+
+    Returns
+    -------
+    key : str
+        Another one whenever anything that it is computed from is another.
+    """
     return content_key(
         recipe=_RECIPE, mne=mne.__version__, head=_template_content(), sigma=list(conductivity), ico=bem_ico
     )
 
 
-def _src_key(spacing: str) -> str:
+def cortex_key(spacing: str) -> str:
+    """Name the sources on the template's cortex in the cache.
+
+    Parameters
+    ----------
+    spacing : str
+        As MNE has it, ``"ico3"``.
+
+    Returns
+    -------
+    key : str
+        Another one whenever anything that they are computed from is another.
+    """
     return content_key(
         recipe=_RECIPE, mne=mne.__version__, nilearn=importlib.metadata.version("nilearn"), spacing=spacing
     )
@@ -185,7 +218,7 @@ def _make_cortex(spacing: str) -> mne.SourceSpaces:
 
 def _bem(folder: Path, conductivity: Sequence[float], bem_ico: int) -> mne.bem.ConductorModel:
     return kept(
-        folder / f"head-{_bem_key(conductivity, bem_ico)}-bem-sol.fif",
+        folder / f"head-{bem_key(conductivity, bem_ico)}-bem-sol.fif",
         lambda: _make_bem(conductivity, bem_ico),
         lambda path, bem: mne.write_bem_solution(path, bem, overwrite=True, verbose="ERROR"),
         lambda path: mne.read_bem_solution(path, verbose="ERROR"),
@@ -194,7 +227,7 @@ def _bem(folder: Path, conductivity: Sequence[float], bem_ico: int) -> mne.bem.C
 
 def _cortex(folder: Path, spacing: str) -> mne.SourceSpaces:
     return kept(
-        folder / f"cortex-{_src_key(spacing)}-src.fif",
+        folder / f"cortex-{cortex_key(spacing)}-src.fif",
         lambda: _make_cortex(spacing),
         lambda path, src: mne.write_source_spaces(path, src, overwrite=True, verbose="ERROR"),
         lambda path: mne.read_source_spaces(path, verbose="ERROR"),
@@ -327,7 +360,7 @@ def default_forward(
     # A tenth of a micrometre: what is left of it after single precision on the disk.
     places = np.round(positions, 7)
     key = content_key(
-        bem=_bem_key(conductivity, bem_ico), src=_src_key(spacing), deep=deep, names=names, positions=places.tolist()
+        bem=bem_key(conductivity, bem_ico), src=cortex_key(spacing), deep=deep, names=names, positions=places.tolist()
     )
     with open_cache(cache) as folder:
         fwd = kept(

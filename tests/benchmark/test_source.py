@@ -310,4 +310,6 @@ def test_what_cannot_be_compared(head: ImagingHead, tmp_path: Path) -> None:
         benchmark_source(head, [], classical_methods())
     with pytest.raises(ValueError, match="no montage"):
         source_benchmark_page(tmp_path, montages=["18"])
+    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
+        source_benchmark_page(tmp_path / "nowhere")
     assert [method.name for method in classical_methods()] == ["eLORETA", "sLORETA", "dSPM", "MNE", "MxNE"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -358,3 +359,15 @@ def test_the_volume_grid_of_a_real_subject_is_refused(shared_data: Path, templat
     mixed["src"] += fwd["src"]
     with pytest.raises(ContractError, match="volume source space"):
         source_model(mixed)
+
+
+def test_distances_are_measured_once_for_a_cortex(template_model: SourceModel) -> None:
+    """Another head of the same sources takes them; one of other sources does not."""
+    other = template_model.pick(template_model.ch_names[:12])
+    other.share_distances(template_model)
+    assert other.distances(0.02) is template_model.distances(0.02)
+    fewer = dataclasses.replace(
+        template_model, nodes=np.where(np.arange(template_model.n_sources) == 5, -1, template_model.nodes)
+    )
+    with pytest.raises(ContractError, match="between heads of the same sources"):
+        fewer.share_distances(template_model)

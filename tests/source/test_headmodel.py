@@ -17,8 +17,8 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.signal.template import template_positions
 from mne_labram.source.head import SourceModel, source_model
 from mne_labram.source.headmodel import (
-    _bem_key,
-    _src_key,
+    bem_key,
+    cortex_key,
     default_forward,
     electrodes_on_template,
     perturbed_forward,
@@ -52,11 +52,11 @@ def test_it_is_what_mne_makes_of_the_same_surfaces(
 ) -> None:
     assert template_forward["nsource"] == 1284
     assert not mne.pick_types(template_forward["info"], meg=True).size
-    bem = head_cache / f"head-{_bem_key((0.3, 0.006, 0.3), 3)}-bem-sol.fif"
+    bem = head_cache / f"head-{bem_key((0.3, 0.006, 0.3), 3)}-bem-sol.fif"
     info = mne.create_info(template_model.ch_names, 250.0, "eeg")
     places = dict(zip(template_model.ch_names, template_model.electrodes, strict=True))
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
-    src = mne.read_source_spaces(head_cache / f"cortex-{_src_key('ico3')}-src.fif", verbose="ERROR")
+    src = mne.read_source_spaces(head_cache / f"cortex-{cortex_key('ico3')}-src.fif", verbose="ERROR")
     trans = template_file("fsaverage-trans.fif")
     theirs = mne.make_forward_solution(info, trans, src, bem, meg=False, verbose="ERROR")
     theirs = mne.convert_forward_solution(theirs, surf_ori=True, force_fixed=True, verbose="ERROR")

@@ -10,7 +10,7 @@ import pytest
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.head import SourceModel, source_model
-from mne_labram.source.headmodel import _src_key
+from mne_labram.source.headmodel import cortex_key
 from mne_labram.source.sphere import dropped_by_frame_defect, sphere_forward
 from mne_labram.source.surfaces import template_file
 
@@ -22,7 +22,7 @@ def trans() -> mne.transforms.Transform:
 
 @pytest.fixture(scope="module")
 def src(head_cache: Path, template_forward: mne.Forward) -> mne.SourceSpaces:
-    return mne.read_source_spaces(head_cache / f"cortex-{_src_key('ico3')}-src.fif", verbose="ERROR")
+    return mne.read_source_spaces(head_cache / f"cortex-{cortex_key('ico3')}-src.fif", verbose="ERROR")
 
 
 @pytest.fixture(scope="module")

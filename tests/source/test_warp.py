@@ -12,7 +12,7 @@ from mne.transforms import apply_trans, invert_transform
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.head import SourceModel, source_model
-from mne_labram.source.headmodel import _bem_key, template_cortex
+from mne_labram.source.headmodel import bem_key, template_cortex
 from mne_labram.source.surfaces import template_file
 from mne_labram.source.warp import warped_cortex
 
@@ -38,7 +38,7 @@ def src(head_cache: Path, bem: mne.bem.ConductorModel, trans: mne.transforms.Tra
 
 
 def test_the_template_fits_into_itself(head_cache: Path, template_forward: mne.Forward) -> None:
-    bem = mne.read_bem_solution(head_cache / f"head-{_bem_key((0.3, 0.006, 0.3), 3)}-bem-sol.fif", verbose="ERROR")
+    bem = mne.read_bem_solution(head_cache / f"head-{bem_key((0.3, 0.006, 0.3), 3)}-bem-sol.fif", verbose="ERROR")
     trans = mne.read_trans(template_file("fsaverage-trans.fif"))
     warped = warped_cortex(bem, trans, cache=head_cache, verbose="ERROR")
     for mine, original in zip(warped, template_cortex(cache=head_cache), strict=True):

@@ -18,12 +18,12 @@ from mne.utils import logger, verbose
 
 from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
-from mne_labram.signal.labels import parse_channel_name
 from mne_labram.signal.positions import positions_from_chs
 from mne_labram.signal.template import template_positions
 from mne_labram.source.cache import content_key, kept, open_cache
 from mne_labram.source.deep_points import deep_source_spaces
 from mne_labram.source.head import MIN_CHANNELS
+from mne_labram.source.scalp import scalp_channels
 from mne_labram.source.surfaces import head_surfaces, template_file
 
 __all__ = [
@@ -40,8 +40,8 @@ CONDUCTIVITY = (0.3, 0.006, 0.3)
 # Counts up when what follows would come out differently, so that older files are not taken for it.
 _RECIPE = 1
 _SUBJECT = "fsaverage"
-#: FIFFV_COIL_EEG_BIPOLAR and FIFFV_COORD_HEAD.
-_BIPOLAR_COIL, _HEAD = 5, 4
+#: FIFFV_COORD_HEAD.
+_HEAD = 4
 # Electrodes that are so near to the template's by name were put there by a montage, metres.
 _ON_TEMPLATE = 0.001
 # No electrode of an EEG is so far from the skin, metres.
@@ -72,7 +72,7 @@ def electrodes_on_template(info: mne.Info) -> tuple[list[str], np.ndarray]:
     Returns
     -------
     ch_names : list of str
-        The EEG channels.
+        The electrodes on the scalp (:func:`~mne_labram.source.scalp.scalp_channels`).
     positions : ndarray, shape (n_channels, 3)
         Metres, head frame of the template.
 
@@ -89,25 +89,14 @@ def electrodes_on_template(info: mne.Info) -> tuple[list[str], np.ndarray]:
     """
     if not isinstance(info, mne.Info):
         raise TypeError(f"info must be an mne.Info, got {type(info).__name__}; pass raw.info.")
-    picks = mne.pick_types(info, meg=False, eeg=True, exclude=[])
+    picks, parsed = scalp_channels(info, bads=True)
     names = [info["ch_names"][pick] for pick in picks]
     if len(names) < MIN_CHANNELS:
         raise ContractError(
             f"Source imaging needs at least {MIN_CHANNELS} EEG channels and there are {len(names)}; "
             "set the channel types or use a recording with more electrodes."
         )
-    parsed = [parse_channel_name(name) for name in names]
     chs = [info["chs"][pick] for pick in picks]
-    bipolar = [
-        name
-        for name, ch, label in zip(names, chs, parsed, strict=True)
-        if int(ch["coil_type"]) == _BIPOLAR_COIL or label.kind == "bipolar"
-    ]
-    if bipolar:
-        raise ContractError(
-            f"{bipolar[0]!r} is a bipolar channel, of which no average reference can be taken; "
-            "use a referential recording."
-        )
     table = template_positions()
     by_name = np.array([table.get(label.anode or "", np.full(3, np.nan)) for label in parsed])
     recorded = positions_from_chs(chs)

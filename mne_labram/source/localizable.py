@@ -12,13 +12,11 @@ from mne.io import BaseRaw
 from mne.utils import logger
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.signal.labels import parse_channel_name
 from mne_labram.signal.units import typical_amplitude, unit_factor
+from mne_labram.source.scalp import scalp_channels
 
 __all__ = ["eeg_channels", "lost_directions", "noise_in_microvolts", "probe_signal"]
 
-#: FIFFV_COIL_EEG_BIPOLAR.
-_BIPOLAR_COIL = 5
 # Seconds, and epochs, that are looked at before work starts.
 _PROBED, _PROBED_EPOCHS = 10.0, 20
 # Typical amplitudes in µV that a recording, and an average over trials, can have.
@@ -54,16 +52,9 @@ def eeg_channels(inst: Any) -> list[str]:
     if not isinstance(inst, (BaseRaw, mne.BaseEpochs, mne.Evoked)):
         raise TypeError(f"Sources are found in Raw, Epochs and Evoked, got {type(inst).__name__}.")
     info = inst.info
-    picks = mne.pick_types(info, meg=False, eeg=True, exclude="bads")
-    names = [info["ch_names"][pick] for pick in picks]
+    names = [info["ch_names"][pick] for pick in scalp_channels(info)[0]]
     if not names:
         raise ContractError("The data have no good EEG channels; set the channel types and check info['bads'].")
-    for name, pick in zip(names, picks, strict=True):
-        if int(info["chs"][pick]["coil_type"]) == _BIPOLAR_COIL or parse_channel_name(name).kind == "bipolar":
-            raise ContractError(
-                f"{name!r} is a bipolar channel, of which no average reference can be taken; use a referential "
-                "recording."
-            )
     left_out = [name for name in info["bads"] if name in info["ch_names"]]
     if left_out:
         logger.info(f"{len(left_out)} bad channel(s) are left out: {', '.join(left_out[:5])}.")

@@ -17,6 +17,7 @@ import scipy
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
 from mne_labram.source.cache import content_key, kept, open_cache
+from mne_labram.source.carried import carried_over
 from mne_labram.source.head import SourceModel, source_model
 from mne_labram.source.headmodel import bem_key, cortex_key, default_forward, perturbed_forward
 from mne_labram.source.metrics import source_amplitude
@@ -30,7 +31,6 @@ __all__ = [
     "ImagingHead",
     "SourceCase",
     "SourceWindow",
-    "carried_over",
     "draw_windows",
     "imaging_head",
     "true_heads",
@@ -47,8 +47,6 @@ MONTAGES: dict[str, list[str]] = {
 DEPTHS = ("shallow", "middle", "deep")
 # Of brain, skull and scalp in S/m, as in perturbed_forward; part of the name of what is kept.
 _TRUE_CONDUCTIVITY = (0.33, 0.0083, 0.43)
-# How many estimated sources near a simulated one may stand for it.
-_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -227,39 +225,6 @@ def true_heads(
 
 def _info(ch_names: Sequence[str]) -> mne.Info:
     return mne.create_info(list(ch_names), SFREQ, "eeg")
-
-
-def carried_over(true: SourceModel, estimated: SourceModel) -> scipy.sparse.csr_array:
-    """Say which estimated source stands for which simulated one.
-
-    Parameters
-    ----------
-    true, estimated : SourceModel
-        What is simulated with, and what is estimated.
-
-    Returns
-    -------
-    mapping : scipy.sparse.csr_array, shape (n_estimated, n_true)
-        Takes moments of simulated sources to those of estimated ones. Every simulated source has one that stands for
-        it, the nearest of those that point to the same side (of the eight nearest; the other bank of a sulcus does
-        not), times the cosine between both normals.
-
-    Raises
-    ------
-    ContractError
-        If there are fewer than eight sources.
-    """
-    if estimated.n_sources < _CANDIDATES:
-        raise ContractError(
-            f"A source space needs {_CANDIDATES} sources to stand for others, got {estimated.n_sources}."
-        )
-    near = scipy.spatial.cKDTree(estimated.positions).query(true.positions, k=_CANDIDATES)[1]
-    cosines = np.einsum("nkd,nd->nk", estimated.normals[near], true.normals)
-    # The first that points to the same side, and the nearest where none does.
-    first = np.argmax(cosines > 0.0, axis=1)
-    number = np.arange(true.n_sources)
-    entries = (cosines[number, first], (near[number, first], number))
-    return scipy.sparse.csr_array(entries, shape=(estimated.n_sources, true.n_sources))
 
 
 def draw_windows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -138,7 +138,7 @@ class BrainForgeInverse:
     @verbose
     def fit(
         self,
-        simulator: SourceSimulator | None = None,
+        simulator: SourceSimulator | Sequence[SourceSimulator] | None = None,
         *,
         steps: int = 300,
         batch_size: int = 16,
@@ -154,9 +154,10 @@ class BrainForgeInverse:
 
         Parameters
         ----------
-        simulator : SourceSimulator | None
-            Of this head; ``None``: one to three sources of 5 to 60 mm at -2 to 22 dB in white and coloured noise and
-            background, with electrodes that drop out and lie elsewhere by 3 mm.
+        simulator : SourceSimulator | sequence of SourceSimulator | None
+            Of this head, or of finer ones whose truth is told on this head (``estimated``); of several, each batch has
+            one, with windows of another length, say. ``None``: one to three sources of 5 to 60 mm at -2 to 22 dB in
+            white and coloured noise and background, with electrodes that drop out and lie elsewhere by 3 mm.
         steps : int
             Updates of the weights. 300 adjust trained weights in minutes; fresh ones need thousands.
         batch_size : int
@@ -198,15 +199,15 @@ class BrainForgeInverse:
             simulator = SourceSimulator(
                 self.head, default_bank(), snr_db=(-2.0, 22.0), noise=("white", "coloured"), seed=seed
             )
-        if isinstance(simulator, SourceSimulator) and simulator.model.digest != self.head.digest:
-            raise ContractError(
-                "The simulator draws from another head than this inverse has (channels, positions or leadfield "
-                "differ); make it with SourceSimulator(inverse.head)."
-            )
         n_batches = min(steps, _EPOCH)
         batches: Any = SimulatedBatches(
             simulator, n_batches=n_batches, batch_size=batch_size, known_noise=known_noise, seed=seed
         )
+        if batches.simulators[0].estimated.digest != self.head.digest:
+            raise ContractError(
+                "The simulator draws from another head than this inverse has (channels, positions or leadfield "
+                "differ); make it with SourceSimulator(inverse.head)."
+            )
         rate = lr if lr is not None else _LR_TRAINED if self.ready else _LR_FRESH
         settings = TrainingSettings(
             epochs=math.ceil(steps / n_batches),

@@ -12,6 +12,7 @@ from mne.utils import logger
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WAVEFORM_KINDS, WaveformBank, check_kinds
+from mne_labram.source.carried import carried_over
 from mne_labram.source.head import SourceModel
 from mne_labram.source.noise import ColouredNoise, NoiseBank
 from mne_labram.source.patches import LARGEST_EXTENT_MM, PatchGrower
@@ -31,7 +32,7 @@ class ActivePatch(NamedTuple):
     indices : ndarray of int, shape (n_members,)
         Its members.
     weights : ndarray, shape (n_members,)
-        Their amplitudes, 1 at the largest.
+        Their amplitudes, 1 at the largest of those that were simulated.
     waveform : ndarray of float32, shape (n_times,)
         What a member of weight 1 does, in nAm.
     """
@@ -54,7 +55,7 @@ class SimulatedBatch:
     sources : ndarray of float32, shape (n, n_sources, n_times)
         Dipole moments in nAm.
     active : ndarray of bool, shape (n, n_sources)
-        Sources that have half of their patch's peak amplitude, or more.
+        Sources that have half of their patch's peak amplitude, or more, or stand for one that has.
     patches : list of list of ActivePatch
         The sources of every window.
     snr_db : ndarray, shape (n,)
@@ -133,6 +134,9 @@ class SourceSimulator:
         How far windows go from ``model`` to ``forwards``: 0 to 1; nothing without ``forwards``.
     gap_mm : float
         Between two sources of a window at least.
+    estimated : SourceModel | None
+        Where sources are to be found, and ``sources``, ``active`` and ``patches`` are told: other sources of the same
+        channels, fewer as a rule, see :func:`~mne_labram.source.carried.carried_over`; ``None``: those of ``model``.
     seed : int
         Of what is drawn once (distributions of coloured noise), and of :meth:`draw` without a generator.
 
@@ -176,6 +180,7 @@ class SourceSimulator:
         forwards: Sequence[SourceModel] = (),
         conductivity_spread: float = 1.0,
         gap_mm: float = 10.0,
+        estimated: SourceModel | None = None,
         seed: int = 0,
     ) -> None:
         if not isinstance(model, SourceModel):
@@ -199,6 +204,11 @@ class SourceSimulator:
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} must be 0 or more, got {value}.")
         self.model, self.bank, self.sfreq, self.seconds = model, bank, float(sfreq), float(seconds)
+        self.estimated, self._carried = model if estimated is None else estimated, None
+        if self.estimated is not model:
+            if not isinstance(estimated, SourceModel) or estimated.ch_names != model.ch_names:
+                raise ContractError("estimated must be a SourceModel of the same channels; pick them from both heads.")
+            self._carried = carried_over(model, estimated)
         self.n_sources = _count_range(n_sources)
         self.extent_mm = _range("extent_mm", extent_mm, 0.0, LARGEST_EXTENT_MM)
         self.snr_db = _range("snr_db", snr_db, -100.0, 200.0)
@@ -350,7 +360,7 @@ class SourceSimulator:
     def _sources(
         self, grown: list[list], waveforms: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, list[list[ActivePatch]]]:
-        n, n_sources = len(grown), len(self.model.positions)
+        n, n_sources = len(grown), self.estimated.n_sources
         sources = np.zeros((n, n_sources, self.n_times), np.float32)
         active = np.zeros((n, n_sources), dtype=bool)
         described: list[list[ActivePatch]] = []
@@ -358,10 +368,20 @@ class SourceSimulator:
             described.append([])
             for number, (indices, weights) in enumerate(patches):
                 waveform = waveforms[window, number].copy()
+                half = indices[weights >= 0.5]
+                if self._carried is not None:
+                    half = np.unique(self._carried[:, half].nonzero()[0])
+                    indices, weights = self._carry(indices, weights)
                 sources[window, indices] += weights.astype(np.float32)[:, np.newaxis] * waveform
-                active[window, indices[weights >= 0.5]] = True
+                active[window, half] = True
                 described[-1].append(ActivePatch(indices, weights, waveform))
         return sources, active, described
+
+    def _carry(self, indices: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find what stands for a patch: moments of sources that have the same one there add up."""
+        total = self._carried[:, indices] @ weights
+        indices = np.flatnonzero(total)
+        return indices, total[indices]
 
 
 def _gain(signal: np.ndarray, noise: np.ndarray, snr_db: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,13 @@ import torch
 from torch import nn
 
 from mne_labram.models.brainforge import BrainForge
-from mne_labram.source.simulate import SourceSimulator
+from mne_labram.signal.contract import ContractError
+from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
 
-__all__ = ["HeadTraining", "SimulatedBatches"]
+__all__ = ["HeadTraining", "SimulatedBatches", "emphasis_of"]
+
+# Active sources in a patch whose sources have an emphasis of 1.
+_USUAL_SIZE = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class SimulatedBatches:
 
     Parameters
     ----------
-    simulator : SourceSimulator
-        Where windows come from.
+    simulator : SourceSimulator | sequence of SourceSimulator
+        Where windows come from; of several, each batch has one, all alike: windows of other lengths, say.
     n_batches : int
         Batches of an epoch; those of the next one are other windows.
     batch_size : int
@@ -45,6 +49,8 @@ class SimulatedBatches:
 
     Raises
     ------
+    ContractError
+        If simulators are of different heads.
     TypeError
         If ``simulator`` is none.
     ValueError
@@ -55,21 +61,25 @@ class SimulatedBatches:
 
     def __init__(
         self,
-        simulator: SourceSimulator,
+        simulator: SourceSimulator | Sequence[SourceSimulator],
         *,
         n_batches: int,
         batch_size: int = 16,
         known_noise: float = 0.7,
         seed: int = 0,
     ) -> None:
-        if not isinstance(simulator, SourceSimulator):
-            raise TypeError(f"simulator must be a SourceSimulator, got {type(simulator).__name__}.")
+        simulators = list(simulator) if isinstance(simulator, (list, tuple)) else [simulator]
+        for each in simulators or [None]:
+            if not isinstance(each, SourceSimulator):
+                raise TypeError(f"simulator must be a SourceSimulator or several, got {type(each).__name__}.")
+        if any(each.estimated.digest != simulators[0].estimated.digest for each in simulators):
+            raise ContractError("Simulators are of different heads; give them the same head, as model or estimated.")
         for name, value in (("n_batches", n_batches), ("batch_size", batch_size)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if not 0.0 <= known_noise <= 1.0:
             raise ValueError(f"known_noise must be between 0 and 1, got {known_noise}.")
-        self.simulator, self.seed = simulator, int(seed)
+        self.simulators, self.seed = simulators, int(seed)
         self.n_batches, self.batch_size, self.known_noise = n_batches, batch_size, float(known_noise)
 
     def __len__(self) -> int:
@@ -90,13 +100,15 @@ class SimulatedBatches:
             ``"head"``, ``"n_windows"``, ``"n_batches"`` and ``"digest"`` of some windows that the simulator draws.
         """
         # What is drawn depends on every option of the simulator; nothing else can list them without forgetting one.
-        probe = self.simulator.draw(4, np.random.default_rng([self.seed, 2**31]))
-        digest = hashlib.sha256(np.round(probe.x, 2).astype("<f4").tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for each in self.simulators:
+            probe = each.draw(4, np.random.default_rng([self.seed, 2**31]))
+            digest.update(np.round(probe.x, 2).astype("<f4").tobytes())
         return {
-            "head": self.simulator.model.digest,
+            "head": self.simulators[0].estimated.digest,
             "n_windows": self.n_windows,
             "n_batches": self.n_batches,
-            "digest": digest,
+            "digest": digest.hexdigest()[:16],
         }
 
     def options(self) -> dict[str, Any]:
@@ -118,14 +130,15 @@ class SimulatedBatches:
         Yields
         ------
         batch : dict
-            ``"x"`` µV, ``"sources"`` nAm, ``"active"``, ``"visible"`` and ``"noise_covariance"`` (a tensor or None) as
-            :meth:`mne_labram.BrainForge.training_step` takes them; ``"n_windows"`` of all processes together, and
-            ``"share"``, the weight of this process's mean in that of the whole batch.
+            ``"x"`` µV, ``"sources"`` nAm, ``"active"``, ``"emphasis"``, ``"visible"`` and ``"noise_covariance"`` (a
+            tensor or None) as :meth:`mne_labram.BrainForge.training_step` takes them; ``"n_windows"`` of all processes
+            together, and ``"share"``, the weight of this process's mean in that of the whole batch.
         """
         for index in range(first, self.n_batches):
             rng = np.random.default_rng([self.seed, epoch, index])
             known = rng.random() < self.known_noise
-            drawn = self.simulator.draw(self.batch_size, rng)
+            simulator = self.simulators[rng.integers(len(self.simulators))]
+            drawn = simulator.draw(self.batch_size, rng)
             if self.batch_size >= n_processes:
                 own = np.array_split(np.arange(self.batch_size), n_processes)[process]
                 share = len(own) / self.batch_size
@@ -137,6 +150,7 @@ class SimulatedBatches:
                 "x": _tensor(drawn.x[own]),
                 "sources": _tensor(drawn.sources[own]),
                 "active": _tensor(drawn.active[own]),
+                "emphasis": _tensor(emphasis_of(drawn)[own]),
                 "visible": _tensor(drawn.visible[own]),
                 "noise_covariance": None if covariance is None else _tensor(covariance[own]),
                 "n_windows": self.batch_size,
@@ -146,6 +160,28 @@ class SimulatedBatches:
     def __iter__(self) -> Iterator[dict]:
         """Draw the batches of epoch 0."""
         return self.iterate()
+
+
+def emphasis_of(batch: SimulatedBatch) -> np.ndarray:
+    """Weigh sources so that small patches are not forgotten beside large ones.
+
+    Parameters
+    ----------
+    batch : SimulatedBatch
+        Windows.
+
+    Returns
+    -------
+    emphasis : ndarray, shape (n, n_sources)
+        For an active source the square root of ten over the number of active sources in its patch (of the smallest, if
+        it is in several), so that a patch weighs as the root of its size; 1 for others.
+    """
+    emphasis = np.zeros(batch.active.shape)
+    for row, active, patches in zip(emphasis, batch.active, batch.patches, strict=True):
+        for patch in patches:
+            members = patch.indices[active[patch.indices]]
+            row[members] = np.maximum(row[members], np.sqrt(_USUAL_SIZE / max(len(members), 1)))
+    return np.where(emphasis > 0.0, emphasis, 1.0)
 
 
 class HeadTraining(nn.Module):

@@ -26,7 +26,6 @@ from mne_labram.benchmark.source_windows import (
     ImagingHead,
     SourceCase,
     SourceWindow,
-    carried_over,
     draw_windows,
     imaging_head,
     true_heads,
@@ -75,25 +74,6 @@ def test_true_heads_are_other_heads(head: ImagingHead, true: list[SourceModel], 
     np.testing.assert_array_equal(again.leadfield, one.leadfield)
     with pytest.raises(ValueError, match="At least one head"):
         true_heads(MONTAGES["19"], n_heads=0)
-
-
-def test_sources_have_one_that_stands_for_them(head: ImagingHead, true: list[SourceModel]) -> None:
-    same = carried_over(head.model, head.model)
-    np.testing.assert_allclose(same.toarray(), np.eye(324), atol=1e-6)
-    mapping = carried_over(true[0], head.model)
-    assert mapping.shape == (324, 1284)
-    np.testing.assert_array_equal(np.diff(mapping.tocsc().indptr), 1)
-    assert mapping.data.max() < 1 + 1e-6
-    assert (mapping.data > 0).mean() > 0.95
-    estimated, simulated = mapping.nonzero()
-    apart = np.linalg.norm(head.model.positions[estimated] - true[0].positions[simulated], axis=1)
-    assert np.median(apart) < 0.012
-    with pytest.raises(ContractError, match="needs 8 sources"):
-        carried_over(true[0], _Few())
-
-
-class _Few:
-    n_sources = 5
 
 
 def test_windows_are_what_they_are_said_to_be(head: ImagingHead, windows: list[SourceWindow]) -> None:

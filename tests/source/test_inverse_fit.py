@@ -12,7 +12,7 @@ import torch
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.inverse import BrainForgeInverse, fresh_network
 from mne_labram.source.simulate import SourceSimulator
-from mne_labram.source.simulated_batches import SimulatedBatches
+from mne_labram.source.simulated_batches import SimulatedBatches, emphasis_of
 
 SMALL = {"embed_dim": 12, "num_layers": 1, "time_dim": 8, "time_layers": 1, "num_heads": 2}
 
@@ -58,6 +58,39 @@ def test_processes_share_a_batch(simulator):
     one = SimulatedBatches(simulator, n_batches=1, batch_size=1)
     alone = [next(one.iterate(process=process, n_processes=3)) for process in (0, 2)]
     assert alone[0]["share"] == alone[1]["share"] == pytest.approx(1 / 3)
+
+
+def test_batches_of_several_simulators(head, simulator, sphere_head):
+    longer = SourceSimulator(head, noise=("white",), seconds=0.7)
+    batches = SimulatedBatches([simulator, longer], n_batches=12, batch_size=2)
+    lengths = [batch["x"].shape[2] for batch in batches]
+    assert set(lengths) == {40, 70}
+    assert lengths == [batch["x"].shape[2] for batch in batches]
+    assert batches.fingerprint()["digest"] != SimulatedBatches(longer, n_batches=12).fingerprint()["digest"]
+    finer = SourceSimulator(sphere_head(400), noise=("white",), estimated=head)
+    assert next(iter(SimulatedBatches(finer, n_batches=1, batch_size=2)))["sources"].shape == (2, 100, 100)
+    with pytest.raises(ContractError, match="different heads"):
+        SimulatedBatches([simulator, SourceSimulator(sphere_head(50), noise=("white",))], n_batches=1)
+    with pytest.raises(TypeError, match="or several"):
+        SimulatedBatches([], n_batches=1)
+
+
+def test_small_patches_count_more(sphere_head):
+    fine = sphere_head(600)
+    drawn = SourceSimulator(fine, noise=("white",), n_sources=(1, 2), extent_mm=(5.0, 60.0), none=0.3).draw(30, 0)
+    emphasis = emphasis_of(drawn)
+    assert (emphasis[~drawn.active] == 1).all()
+    sizes = set()
+    for row, active, patches in zip(emphasis, drawn.active, drawn.patches, strict=True):
+        for patch in patches:
+            members = patch.indices[active[patch.indices]]
+            sizes.add(len(members))
+            # Where patches overlap, the smaller one decides.
+            assert (row[members] >= np.sqrt(10 / len(members)) - 1e-9).all()
+        if len(patches) == 1:
+            np.testing.assert_allclose(row[members], np.sqrt(10 / len(members)))
+    assert min(sizes) < 3
+    assert max(sizes) > 6
 
 
 def test_the_fingerprint_tells_simulators_apart(head, simulator):

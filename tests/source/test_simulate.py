@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
+from mne_labram.source.carried import carried_over
 from mne_labram.source.noise import NoiseBank
 from mne_labram.source.simulate import SourceSimulator
 
@@ -213,6 +214,30 @@ def test_other_heads_are_mixed_in(head, sphere_head) -> None:
         assert -0.01 < share[1] / share.sum() < 1.01
     with pytest.raises(ContractError, match="same info and source space"):
         SourceSimulator(head, forwards=[sphere_head(200)])
+
+
+def test_the_truth_may_be_told_in_a_coarser_source_space(sphere_head) -> None:
+    fine, coarse = sphere_head(1200), sphere_head(300)
+    options = {"none": 0.0, "snr_db": 60.0, "noise": ("white",), "extent_mm": (5.0, 40.0), "seed": 3, **EXACT}
+    own, told = (SourceSimulator(fine, **each, **options).draw(12, 5) for each in ({}, {"estimated": coarse}))
+    np.testing.assert_array_equal(own.x, told.x)
+    assert told.sources.shape[1] == told.active.shape[1] == 300
+    carried = carried_over(fine, coarse)
+    for window in range(12):
+        np.testing.assert_allclose(
+            told.sources[window], carried @ own.sources[window], atol=1e-4 * np.abs(own.sources[window]).max()
+        )
+        standing = carried[:, own.active[window]].nonzero()[0]
+        np.testing.assert_array_equal(np.flatnonzero(told.active[window]), np.unique(standing))
+        rebuilt = np.zeros_like(told.sources[window])
+        for indices, weights, waveform in told.patches[window]:
+            rebuilt[indices] += weights.astype(np.float32)[:, np.newaxis] * waveform
+        np.testing.assert_array_equal(rebuilt, told.sources[window])
+    # Seen through the coarse leadfield, it is still about what was recorded.
+    pairs = zip(told.x, _seen(coarse, told), strict=True)
+    assert np.median([np.corrcoef(x.ravel(), seen.ravel())[0, 1] for x, seen in pairs]) > 0.9
+    with pytest.raises(ContractError, match="same channels"):
+        SourceSimulator(fine, estimated=coarse.pick(coarse.ch_names[:16]))
 
 
 @pytest.mark.parametrize(

@@ -337,8 +337,8 @@ class BrainForge(HeadBindingMixin, SignalMixin, EEGModuleMixin, nn.Module):
         ----------
         batch : mapping
             ``"x"``, µV, shape (batch, n_chans, n_times); ``"sources"``, nAm, shape (batch, n_sources, n_times);
-            ``"active"``, shape (batch, n_sources), which sources are; and perhaps ``"visible"`` and
-            ``"noise_covariance"``, see :meth:`forward`.
+            ``"active"``, shape (batch, n_sources), which sources are; and perhaps ``"emphasis"`` of the same shape, how
+            much each of them counts, and ``"visible"`` and ``"noise_covariance"``, see :meth:`forward`.
 
         Returns
         -------
@@ -363,9 +363,11 @@ class BrainForge(HeadBindingMixin, SignalMixin, EEGModuleMixin, nn.Module):
         signal = x.square().sum(dim=(1, 2)).clamp_min(1e-12)
         none = (found.square() * weight).sum(dim=(1, 2)) / signal
         error = torch.where(there > 0, error, none)
-        positive = x.new_tensor(_POSITIVE)
+        emphasis = batch.get("emphasis")
+        positive = _POSITIVE if emphasis is None else _POSITIVE * emphasis.to(x)
+        counts = torch.where(active > 0, positive, torch.ones_like(active))
         detection = torch.stack(
-            [F.binary_cross_entropy_with_logits(each.active, active, pos_weight=positive) for each in stages]
+            [F.binary_cross_entropy_with_logits(each.active, active, weight=counts) for each in stages]
         ).mean()
         loss = error.clamp_max(_WORST).mean() + _DETECTION * detection
         return {"loss": loss, "error": error.mean().detach(), "detection": detection.detach()}

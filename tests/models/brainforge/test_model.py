@@ -129,6 +129,12 @@ def test_training_step(model: BrainForge, window: torch.Tensor) -> None:
     centred = window[1] - window[1].mean(dim=0)
     none = (found[1].square() * weight).sum() / centred.square().sum()
     torch.testing.assert_close(out["error"], (error + none) / 2, atol=1e-4, rtol=1e-3)
+    # What an active source counts may be said; of those that are not active nothing changes.
+    louder = model.training_step({**batch, "emphasis": 3.0 * torch.ones(2, 120)})
+    torch.testing.assert_close(louder["error"], out["error"])
+    only = model.training_step({**batch, "emphasis": torch.where(active > 0, 3.0, 7.0)})
+    torch.testing.assert_close(only["detection"], louder["detection"])
+    assert louder["detection"] > out["detection"]
     with pytest.raises(ValueError, match="is trained on windows whose sources are known"):
         model.training_step({"x": window})
 

@@ -142,7 +142,7 @@ def make_bank(
     return bank
 
 
-def default_bank(cache: str | os.PathLike[str] | bool | None = None) -> WaveformBank:
+def default_bank(cache: str | os.PathLike[str] | bool | None = None, *, seed: int = 0) -> WaveformBank:
     """Return a small bank, made at its first use (seconds) and kept.
 
     Parameters
@@ -150,11 +150,13 @@ def default_bank(cache: str | os.PathLike[str] | bool | None = None) -> Waveform
     cache : path-like | bool | None
         The folder where it is kept: ``None`` is that of :func:`~mne_labram.source.cache.cache_folder`; false keeps
         nothing.
+    seed : int
+        Of the simulation: networks are trained with 0 and measured with another one.
 
     Returns
     -------
     bank : WaveformBank
-        :data:`SMALL_RECIPE` with seed 0.
+        :data:`SMALL_RECIPE` with this seed.
     """
     positions = places_of(SMALL_RECIPE.n_regions)
     connectome = synthetic_connectome(positions)
@@ -162,11 +164,11 @@ def default_bank(cache: str | os.PathLike[str] | bool | None = None) -> Waveform
     def make() -> WaveformBank:
         logger.info("Simulating neural masses for waveforms and background, once.")
         pieces = pieces_of(SMALL_RECIPE, SMALL_RECIPE.n_regions)
-        parts = list(_run(range(len(pieces)), pieces, SMALL_RECIPE, connectome, 0, 1))
-        return _assemble(parts, SMALL_RECIPE, positions, 0)
+        parts = list(_run(range(len(pieces)), pieces, SMALL_RECIPE, connectome, seed, 1))
+        return _assemble(parts, SMALL_RECIPE, positions, seed)
 
     with open_cache(cache) as folder:
-        path = folder / f"waveforms-{_key(SMALL_RECIPE, connectome, 0)}.npz"
+        path = folder / f"waveforms-{_key(SMALL_RECIPE, connectome, seed)}.npz"
         return kept(path, make, lambda temporary, bank: bank.save(temporary, overwrite=True), WaveformBank.load)
 
 

@@ -15,6 +15,8 @@ _RANKS = (1, 2, 3, 4, 6, 9)
 _REGULARIZATIONS = (0.05, 0.5)
 # Noise has unit variance; what is added to eigenvalues and logarithms, and what of an eigenvalue counts as signal.
 _FLOOR, _TINY, _SIGNAL = 0.3, 1e-3, 1.3
+# No window is taken for better than 30 dB when nobody says what its noise is.
+_LEAST_NOISE = 1e-3
 #: Numbers of each source, and of the whole window.
 N_STATISTICS, N_GLOBAL = len(_RANKS) + 1 + 2 + 2 * (1 + len(_REGULARIZATIONS)), 6
 
@@ -85,7 +87,7 @@ def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:
     Returns
     -------
     variance : Tensor, shape (batch,)
-        In squares of the signal's unit.
+        In squares of the signal's unit; at least a thousandth of the mean power of a channel.
 
     Notes
     -----
@@ -107,7 +109,9 @@ def white_noise_level(x: Tensor, visible: Tensor) -> Tensor:
     ratio = rank / n_times
     smaller = torch.minimum(ratio, 1.0 / ratio).sqrt()
     expected = (1.0 - (0.41 + 0.17 * smaller) * smaller).square() * ratio.clamp_min(1.0)
-    return (quarter / expected).clamp_min(torch.finfo(x.dtype).tiny)
+    # Filtered, interpolated or published recordings may have no noise at all in most directions.
+    least = _LEAST_NOISE * x.square().sum(dim=(1, 2)) / (rank * n_times)
+    return torch.maximum(quarter / expected, least).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def window_statistics(y: Tensor, gain: Tensor) -> WindowStatistics:

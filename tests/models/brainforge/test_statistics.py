@@ -53,6 +53,13 @@ def test_noise_level_of_white_noise(n_chans: int, n_times: int) -> None:
         assert float(louder.mean()) == pytest.approx(9.0, rel=0.3)
 
 
+def test_a_window_without_noise_has_some() -> None:
+    """One rhythm in all channels: nothing else is there, and nothing may be divided by nothing."""
+    x = torch.linspace(-1.0, 1.0, 12)[:, None] * torch.sin(torch.arange(200) / 7.0)
+    level = white_noise_level(50.0 * x[None], torch.ones(1, 12))
+    torch.testing.assert_close(level, 1e-3 * (50.0 * x).square().sum()[None] / (11 * 200))
+
+
 def test_every_statistic_knows_where_a_source_is() -> None:
     generator = torch.Generator().manual_seed(0)
     gain = torch.randn(3, 16, 50, generator=generator)

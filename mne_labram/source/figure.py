@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import mne
@@ -10,14 +11,15 @@ import scipy
 from mne.viz.utils import plt_show
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source.estimates import source_layout
+from mne_labram.source.estimates import SourceLayout, source_layout
 from mne_labram.source.head import source_model
+from mne_labram.source.localizable import eeg_channels, head_of_channels
 from mne_labram.source.mesh import adjacency_of_triangles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_sources"]
+__all__ = ["check_vertices", "plot_sources"]
 
 # Hemisphere, the way from which it is seen along x, and what that is called: above from outside, below from inside.
 _VIEWS = (
@@ -31,6 +33,8 @@ _SMOOTHED = 4
 # Share of the maximum below which the cortex shows.
 _SHOWN = 0.15
 _HEMISPHERES = {"lh": 0, "rh": 1}
+# Metres: what heads can have, and MNE's default.
+_RADII, _RADIUS = (0.07, 0.13), 0.095
 
 
 def plot_sources(
@@ -71,19 +75,23 @@ def plot_sources(
     Raises
     ------
     ContractError
-        If the sources are not those of the forward.
+        If the sources are not those of the forward, or it lacks a channel of what was recorded.
+    TypeError
+        If ``stc`` or ``evoked`` is something else.
     ValueError
         If the time lies outside.
     """
     import matplotlib.pyplot as plt
 
+    if not isinstance(stc, (mne.SourceEstimate, mne.MixedSourceEstimate)):
+        raise TypeError(f"One source estimate can be drawn, got {type(stc).__name__}; Epochs give a list of them.")
+    if evoked is not None:
+        if not isinstance(evoked, mne.Evoked):
+            raise TypeError(f"evoked must be an mne.Evoked or None, got {type(evoked).__name__}.")
+        names = eeg_channels(evoked)
     model = source_model(fwd)
     layout = source_layout(fwd, model)
-    expected = layout.estimate(np.zeros((model.n_sources, 1), np.float32), 0.0, 1.0).vertices
-    if len(expected) != len(stc.vertices) or not all(map(np.array_equal, expected, stc.vertices)):
-        raise ContractError(
-            "The source estimate has other vertices than the forward; give the forward that it was found in."
-        )
+    check_vertices(stc.vertices, layout)
     leadfield = layout.ordered(model.averaged.T).T
     moments = stc.data * 1e9
     if time is None:
@@ -93,34 +101,72 @@ def plot_sources(
     else:
         raise ValueError(f"time must be between {stc.times[0]:g} and {stc.times[-1]:g} s, got {time}.")
     now = moments[:, column]
-    maps = [("sources make", leadfield @ now, model.ch_names)]
+    maps = [("sources make", leadfield @ now, model.electrodes)]
     if evoked is not None:
-        names = [name for name in evoked.ch_names if name in model.ch_names and name not in evoked.info["bads"]]
         recorded = evoked.get_data(picks=names)[:, int(np.abs(evoked.times - stc.times[column]).argmin())] * 1e6
-        maps.insert(0, ("recorded", recorded - recorded.mean(), names))
+        maps.insert(0, ("recorded", recorded - recorded.mean(), head_of_channels(model, names).electrodes))
     with plt.rc_context({"font.size": 9}):
         figure = plt.figure(figsize=(9.5, 5.0), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=(1.0, 2.4))
-        _topographies(left, maps, model)
+        _topographies(left, maps, model.electrodes)
         _cortex(right, fwd["src"], stc.vertices, np.abs(now), vmax)
         figure.suptitle(title or f"Sources at {stc.times[column]:.3f} s")
     plt_show(show)
     return figure
 
 
-def _topographies(figure: Any, maps: list, model: Any) -> None:
+def check_vertices(vertices: Sequence[np.ndarray], layout: SourceLayout) -> None:
+    """Refuse sources of another head.
+
+    Parameters
+    ----------
+    vertices : sequence of ndarray of int
+        Of a source estimate.
+    layout : SourceLayout
+        Of the forward that it shall be drawn on.
+
+    Raises
+    ------
+    ContractError
+        If they differ.
+    """
+    n_sources = sum(map(len, layout.vertices))
+    expected = layout.estimate(np.zeros((n_sources, 1), np.float32), 0.0, 1.0).vertices
+    if len(expected) != len(vertices) or not all(map(np.array_equal, expected, vertices)):
+        raise ContractError(
+            "The source estimate has other vertices than the forward; give the forward that it was found in."
+        )
+
+
+def _topographies(figure: Any, maps: list, electrodes: np.ndarray) -> None:
     axes = np.atleast_1d(figure.subplots(len(maps), 1))
     limit = max(float(np.abs(values).max()) for _, values, _ in maps) or 1.0
-    for ax, (name, values, ch_names) in zip(axes, maps, strict=True):
-        info = mne.create_info(list(ch_names), 100.0, "eeg", verbose="ERROR")
-        places = {each: model.electrodes[model.ch_names.index(each)] for each in ch_names}
-        montage = mne.channels.make_dig_montage(places, coord_frame="head")
+    centre, radius = _head_circle(electrodes)
+    for ax, (name, values, places) in zip(axes, maps, strict=True):
+        ch_names = [str(number) for number in range(len(places))]
+        info = mne.create_info(ch_names, 100.0, "eeg", verbose="ERROR")
+        montage = mne.channels.make_dig_montage(dict(zip(ch_names, places - centre, strict=True)), coord_frame="head")
         info.set_montage(montage, verbose="ERROR")
         image, _ = mne.viz.plot_topomap(
-            values, info, axes=ax, show=False, vlim=(-limit, limit), cmap="RdBu_r", contours=4, sphere="auto"
+            values, info, axes=ax, show=False, vlim=(-limit, limit), cmap="RdBu_r", contours=4, sphere=radius
         )
         ax.set_title(name)
     figure.colorbar(image, ax=list(axes), orientation="horizontal", shrink=0.7, label="µV")
+
+
+def _head_circle(electrodes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the middle and the radius of the circle that a head is drawn as.
+
+    That of the sphere through the electrodes, at the height of ears and nasion (z = 0 in the head's frame), so that the
+    circle is where the head is widest, however far down a cap reaches.
+    """
+    system = np.column_stack([2.0 * electrodes, np.ones(len(electrodes))])
+    x, y, z, rest = np.linalg.lstsq(system, np.square(electrodes).sum(axis=1), rcond=None)[0]
+    square = rest + x**2 + y**2 + z**2
+    # Electrodes that lie in a plane, or nearly, are on many spheres.
+    if not _RADII[0] ** 2 < square < _RADII[1] ** 2:
+        return np.zeros(3), _RADIUS
+    return np.array([x, y, 0.0]), float(np.sqrt(square))
 
 
 def _cortex(figure: Any, src: Any, vertices: list, magnitude: np.ndarray, vmax: float | None) -> None:
@@ -172,7 +218,7 @@ def _draw(
     flat = np.stack([direction * corners[faces, :, 1], corners[faces, :, 2]], axis=2)
     light = 0.35 + 0.65 * direction * normal[faces, 0]
     value = values[tris[faces]].mean(axis=1)
-    bare = np.repeat((0.45 + 0.5 * light)[:, np.newaxis], 3, axis=1)
+    bare = np.repeat((0.28 + 0.6 * light)[:, np.newaxis], 3, axis=1)
     share = np.clip((value / norm.vmax - _SHOWN) / _SHOWN, 0.0, 1.0)[:, np.newaxis]
     colour = (1.0 - share) * bare + share * colours(norm(value))[:, :3] * (0.6 + 0.4 * light)[:, np.newaxis]
     ax.add_collection(

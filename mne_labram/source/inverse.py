@@ -26,6 +26,7 @@ from mne_labram.source.judging import faded_windows
 from mne_labram.source.localizable import (
     check_finite,
     eeg_channels,
+    head_of_channels,
     lost_directions,
     probe_signal,
 )
@@ -98,6 +99,8 @@ class BrainForgeInverse:
     ------
     ContractError
         If the forward cannot be used, or the noise covariance does not fit it.
+    FileNotFoundError
+        If there are no weights of this name.
     TypeError
         If ``fwd`` or ``model`` is of another kind.
 
@@ -297,7 +300,7 @@ class BrainForgeInverse:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
         names = eeg_channels(inst)
-        head = self.head.pick(names)
+        head = head_of_channels(self.head, names)
         if (start is not None or stop is not None) and not isinstance(inst, BaseRaw):
             raise ValueError("start and stop choose a part of a Raw; crop Epochs and Evoked instead.")
         if isinstance(inst, mne.BaseEpochs) and not inst.preload:
@@ -445,7 +448,11 @@ def _network(model: Any, seed: int) -> BrainForge:
         raise TypeError(
             f"model must be a BrainForge, a name, a path or None, got {type(model).__name__}; see list_pretrained()."
         )
-    loaded = load_model(model)
+    try:
+        loaded = load_model(model)
+    except FileNotFoundError as error:
+        own = "; BrainForgeInverse(fwd, model=None).fit() trains one without any weights."
+        raise FileNotFoundError(str(error).removesuffix(".") + own) from None
     if not isinstance(loaded, BrainForge):
         raise TypeError(f"{os.fspath(model)!r} holds a {type(loaded).__name__} and sources are found by a BrainForge.")
     return loaded

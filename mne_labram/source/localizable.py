@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,10 @@ from mne.utils import logger
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.units import typical_amplitude, unit_factor
-from mne_labram.source.scalp import scalp_channels
+from mne_labram.source.head import SourceModel
+from mne_labram.source.scalp import same_electrodes, scalp_channels
 
-__all__ = ["eeg_channels", "lost_directions", "noise_in_microvolts", "probe_signal"]
+__all__ = ["eeg_channels", "head_of_channels", "lost_directions", "noise_in_microvolts", "probe_signal"]
 
 # Seconds, and epochs, that are looked at before work starts.
 _PROBED, _PROBED_EPOCHS = 10.0, 20
@@ -52,13 +54,45 @@ def eeg_channels(inst: Any) -> list[str]:
     if not isinstance(inst, (BaseRaw, mne.BaseEpochs, mne.Evoked)):
         raise TypeError(f"Sources are found in Raw, Epochs and Evoked, got {type(inst).__name__}.")
     info = inst.info
-    names = [info["ch_names"][pick] for pick in scalp_channels(info)[0]]
+    others: list[str] = []
+    names = [info["ch_names"][pick] for pick in scalp_channels(info, others=others)[0]]
     if not names:
         raise ContractError("The data have no good EEG channels; set the channel types and check info['bads'].")
+    if others:
+        logger.info(f"No electrode on the scalp, and left out: {', '.join(others)}.")
     left_out = [name for name in info["bads"] if name in info["ch_names"]]
     if left_out:
         logger.info(f"{len(left_out)} bad channel(s) are left out: {', '.join(left_out[:5])}.")
     return names
+
+
+def head_of_channels(head: SourceModel, ch_names: Sequence[str]) -> SourceModel:
+    """Keep the electrodes of a recording, whatever its file calls them.
+
+    Parameters
+    ----------
+    head : SourceModel
+        The head.
+    ch_names : sequence of str
+        Channels of the recording, in their order.
+
+    Returns
+    -------
+    head : SourceModel
+        With these channels, under these names: found by their names or, where a name is not there, as the same
+        electrode of the 10-05 system (:func:`~mne_labram.source.scalp.same_electrodes`), with a line in the log.
+
+    Raises
+    ------
+    ContractError
+        As :meth:`SourceModel.pick`.
+    """
+    names = same_electrodes(ch_names, head.ch_names)
+    if names is None or names == list(ch_names):
+        return head.pick(ch_names)
+    other = [f"{there} for {here}" for here, there in zip(ch_names, names, strict=True) if here != there]
+    logger.info(f"Electrodes that the forward calls otherwise: {', '.join(other[:5])}{', ...' * (len(other) > 5)}.")
+    return dataclasses.replace(head.pick(names), ch_names=list(ch_names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +290,12 @@ def noise_in_microvolts(noise_cov: mne.Covariance, ch_names: Sequence[str], nave
     ------
     ContractError
         If it lacks a channel, or is not finite or zero.
+
+    Notes
+    -----
+    Channels are found as in :func:`head_of_channels`.
     """
+    ch_names = same_electrodes(ch_names, noise_cov["names"]) or ch_names
     index = {name: row for row, name in enumerate(noise_cov["names"])}
     missing = [name for name in ch_names if name not in index]
     if missing:

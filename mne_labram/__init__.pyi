@@ -5,6 +5,7 @@ from .decoding.embedding import EEGEmbedding
 from .decoding.tokenizer import EEGTokenizer
 from .models.braincodec import BrainCodec, BrainCodecForSeizure
 from .models.brainforge import BrainForge
+from .models.deepsif import DeepSIF
 from .models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -43,6 +44,7 @@ __all__ = [
     "BrainForge",
     "BrainForgeInverse",
     "ContractError",
+    "DeepSIF",
     "EEGEmbedding",
     "EEGFoundationForClassification",
     "EEGFoundationForMaskedModeling",

@@ -86,11 +86,14 @@ class SourceMethod:
         ``make(head, snr_db)`` makes a :class:`SourceEstimator`.
     moments : bool
         Whether it returns dipole moments in nAm, and not statistics.
+    any_head : bool
+        Whether it images with any head, or only with one, and ``make`` refuses others.
     """
 
     name: str
     make: Callable[[ImagingHead, float], SourceEstimator]
     moments: bool = True
+    any_head: bool = True
 
 
 @dataclass(frozen=True)

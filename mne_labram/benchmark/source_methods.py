@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import mne
@@ -148,16 +150,22 @@ class MixedNorm(_OfMNE):
 
 
 class NetworkEstimator:
-    """A network of ours, bound to the head.
+    """A network of ours, bound to the head; or one for this very head.
 
     Parameters
     ----------
     network : torch.nn.Module
-        ``forward(x, noise_covariance=...)`` in µV and nAm, and ``bind_head``.
+        ``forward(x)`` or ``forward(x, noise_covariance=...)`` in µV and nAm; and ``bind_head``, or ``check_head`` if it
+        is for one head only.
     head : ImagingHead
         What is known of the head.
     knows_noise : bool | None
         Whether it is told the noise's covariance; ``None``: if it takes one.
+
+    Raises
+    ------
+    ContractError
+        If the network is for another head.
     """
 
     def __init__(self, network: Any, head: ImagingHead, *, knows_noise: bool | None = None) -> None:
@@ -169,6 +177,8 @@ class NetworkEstimator:
             network = network.bind_head(
                 model.leadfield, model.positions, model.normals, model.neighbours, model.electrodes, model.ch_names
             )
+        else:
+            network.check_head(model.leadfield, model.ch_names)
         self.network = network.eval()
 
     def estimate(self, x: np.ndarray, noise_covariance: np.ndarray) -> np.ndarray:
@@ -216,36 +226,73 @@ def _minimum_norm(method: str, head: ImagingHead, snr_db: float) -> SourceEstima
     return MinimumNorm(head, method, snr_db)
 
 
-def network_methods(model: str | os.PathLike[str] | Any | None, *, seed: int = 0) -> list[SourceMethod]:
+def network_methods(
+    model: str | os.PathLike[str] | Any | Sequence[str | os.PathLike[str] | Any] | None, *, seed: int = 0
+) -> list[SourceMethod]:
     """List networks.
 
     Parameters
     ----------
-    model : str | path-like | torch.nn.Module | None
-        BrainForge: a checkpoint, the name of one, or the network; ``None``: only the control.
+    model : str | path-like | torch.nn.Module | sequence of these | None
+        BrainForge or DeepSIF: a checkpoint, the name of one, or the network; or several. ``None``: only the control.
     seed : int
         Of the control's weights.
 
     Returns
     -------
     methods : list of SourceMethod
-        BrainForge, and as a control BrainForge with weights as they are before training.
+        In the order given, called by their class, and by their file too where two are of one class; and as a control
+        BrainForge with weights as they are before training.
+
+    Raises
+    ------
+    ContractError
+        If a model finds no sources.
     """
     import torch
 
     from mne_labram.models.brainforge import BrainForge
 
+    given = [model] if model is None or isinstance(model, (str, os.PathLike, torch.nn.Module)) else list(model)
+    given = [each for each in given if each is not None]
+    networks = [_loaded(each) for each in given]
+    classes = [type(each).__name__ for each in networks]
     methods = []
-    if model is not None:
-        if not isinstance(model, torch.nn.Module):
-            from mne_labram.weights import load_model
-
-            model = load_model(model)
-        methods.append(SourceMethod(type(model).__name__, functools.partial(_network, model)))
+    for number, (name, network, source) in enumerate(zip(classes, networks, given, strict=True)):
+        if classes.count(name) > 1:
+            name = f"{name} {number + 1}" if isinstance(source, torch.nn.Module) else f"{name}, {_called(source)}"
+        if any(method.name == name for method in methods):
+            name = f"{name} ({number + 1})"
+        # Without a leadfield, what one without bind_head finds is in no unit.
+        moments, any_head = bool(getattr(network, "has_scale", True)), hasattr(network, "bind_head")
+        methods.append(SourceMethod(name, functools.partial(_network, network), moments, any_head))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random = BrainForge(ch_names=["Fp1", "Fp2", "C3", "C4", "Cz", "Pz", "O1", "O2"])
     return [*methods, SourceMethod("BrainForge, random weights", functools.partial(_network, random))]
+
+
+def _loaded(model: Any) -> Any:
+    """Load a model, unless it is one, and refuse what finds no sources."""
+    import torch
+
+    label = type(model).__name__
+    if not isinstance(model, torch.nn.Module):
+        from mne_labram.weights import load_model
+
+        label = repr(os.fspath(model))
+        model = load_model(model)
+    if not (hasattr(model, "bind_head") or hasattr(model, "check_head")):
+        raise ContractError(
+            f"{label} holds a {type(model).__name__}, which finds no sources; give a BrainForge or a DeepSIF."
+        )
+    return model
+
+
+def _called(path: str | os.PathLike[str]) -> str:
+    """Name a checkpoint by its file, or by its folder where that is what every training calls it."""
+    path = Path(path)
+    return path.parent.name if path.stem in ("final", "best") and path.parent.name else path.stem
 
 
 def _network(network: Any, head: ImagingHead, snr_db: float) -> SourceEstimator:

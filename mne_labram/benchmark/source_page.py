@@ -91,7 +91,7 @@ class Comparison(NamedTuple):
 def source_benchmark_page(
     data: str | os.PathLike[str],
     *,
-    model: str | None = None,
+    model: str | Sequence[str] | None = None,
     montages: Sequence[str] = tuple(MONTAGES),
     n_windows: int = 20,
     n_heads: int = 2,
@@ -107,8 +107,9 @@ def source_benchmark_page(
     ----------
     data : path-like
         ``../shared/data``; recordings that are absent are left out.
-    model : str | None
-        BrainForge: a checkpoint, or the name of one.
+    model : str | sequence of str | None
+        BrainForge or DeepSIF: a checkpoint, or the name of one; or several, of which others are compared with the
+        first.
     montages : sequence of str
         Of ``"19"``, ``"32"``, ``"64"``.
     n_windows : int
@@ -133,6 +134,8 @@ def source_benchmark_page(
 
     Raises
     ------
+    ContractError
+        If a model is for another head than one of the montages has.
     ValueError
         If a montage is not known.
     FileNotFoundError
@@ -147,6 +150,12 @@ def source_benchmark_page(
     if quick:
         montages, n_windows, n_heads, spacing, sparse = ["19"], 4, 1, "ico3", False
     methods = [*network_methods(model, seed=seed), *extra, *classical_methods(sparse=sparse)]
+    known = {montage: imaging_head(MONTAGES[montage]) for montage in montages}
+    for method in methods:
+        if not method.any_head:
+            # Before hours of work, and not after them.
+            for head in known.values():
+                method.make(head, 0.0)
     folder = Path(data) / "deepsif_ictal" / "anatomy"
     noise = NoiseBank.from_deepsif(folder) if not quick and folder.is_dir() else None
     bank = default_bank()
@@ -154,7 +163,7 @@ def source_benchmark_page(
     everywhere = true_heads(MONTAGES["64"], n_heads=n_heads, spacing=spacing, bem_ico=3 if quick else 4, seed=seed)
     rows: list[SourceRow] = []
     for montage in montages:
-        head = imaging_head(MONTAGES[montage])
+        head = known[montage]
         models = []
         for each in everywhere:
             models.append(each.pick(MONTAGES[montage]))
@@ -165,7 +174,7 @@ def source_benchmark_page(
         )
         everywhere[0]._distances.update(models[0]._distances)
         rows += benchmark_source(head, windows, methods, montage=montage)
-    ictal, sides = ([], []) if quick else _recordings(data, methods)
+    ictal, sides = ([], []) if quick else _recordings(data, [method for method in methods if method.any_head])
     header = (
         f"{n_windows} windows of 1 s at 100 Hz for each case, simulated through {n_heads} head(s) with {spacing} "
         "sources, other conductivities, a finer boundary element model and electrodes 3 mm off; imaged with the "

@@ -15,7 +15,8 @@ def source_benchmark(
         "../shared/data"
     ),
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A checkpoint of BrainForge, or the name of one.")
+        list[str] | None,
+        typer.Option("--model", "-m", help="A checkpoint of BrainForge or DeepSIF, or its name; may be repeated."),
     ] = None,
     montage: Annotated[list[str] | None, typer.Option(help="19, 32 or 64 electrodes; may be repeated.")] = None,
     windows: Annotated[int, typer.Option(help="Windows of each case.")] = 20,

@@ -2,6 +2,7 @@
 
 from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
 from mne_labram.models.brainforge import BrainForge
+from mne_labram.models.deepsif import DeepSIF
 from mne_labram.models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -17,6 +18,7 @@ __all__ = [
     "BrainCodec",
     "BrainCodecForSeizure",
     "BrainForge",
+    "DeepSIF",
     "EEGFoundationForClassification",
     "EEGFoundationForMaskedModeling",
     "GramForClassification",

@@ -8,6 +8,7 @@ from braindecode.models import util
 
 from mne_labram.models.braincodec import BrainCodec, BrainCodecForSeizure
 from mne_labram.models.brainforge import BrainForge
+from mne_labram.models.deepsif import DeepSIF
 from mne_labram.models.eegfoundation import (
     AmplitudeTokenizer,
     EEGFoundationForClassification,
@@ -34,6 +35,7 @@ MODELS: tuple[type, ...] = (
     GramForRestoration,
     GramTokenizer,
     BrainForge,
+    DeepSIF,
 )
 #: Those whose output is not one logit per class.
 NON_CLASSIFICATION_MODELS: tuple[type, ...] = (
@@ -45,6 +47,7 @@ NON_CLASSIFICATION_MODELS: tuple[type, ...] = (
     GramForRestoration,
     GramTokenizer,
     BrainForge,
+    DeepSIF,
 )
 
 

@@ -19,7 +19,13 @@ from mne_labram.benchmark.source import (
     rounded,
     score_estimate,
 )
-from mne_labram.benchmark.source_methods import MinimumNorm, MixedNorm, NetworkEstimator, classical_methods
+from mne_labram.benchmark.source_methods import (
+    MinimumNorm,
+    MixedNorm,
+    NetworkEstimator,
+    classical_methods,
+    network_methods,
+)
 from mne_labram.benchmark.source_page import compare, source_benchmark_page, source_page
 from mne_labram.benchmark.source_windows import (
     MONTAGES,
@@ -30,9 +36,12 @@ from mne_labram.benchmark.source_windows import (
     imaging_head,
     true_heads,
 )
+from mne_labram.models import BrainForge, DeepSIF, LabramTokenizer
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
+from mne_labram.source.deepsif_training import fresh_deepsif
 from mne_labram.source.head import SourceModel
+from mne_labram.weights import save_checkpoint
 
 CASES = (SourceCase(1, 20.0), SourceCase(2, 5.0))
 
@@ -293,3 +302,51 @@ def test_what_cannot_be_compared(head: ImagingHead, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         source_benchmark_page(tmp_path / "nowhere")
     assert [method.name for method in classical_methods()] == ["eLORETA", "sLORETA", "dSPM", "MNE", "MxNE"]
+
+
+@pytest.fixture(scope="module")
+def deepsif(head: ImagingHead) -> torch.nn.Module:
+    return fresh_deepsif(head.model, hidden_dim=8, lstm_dim=8, num_layers=1)
+
+
+def test_networks_of_one_head_are_for_that_head(
+    head: ImagingHead, windows: list[SourceWindow], deepsif: torch.nn.Module, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    one, two = (save_checkpoint(deepsif, tmp_path / name) for name in ("one.safetensors", "run/final.safetensors"))
+    forge = BrainForge(ch_names=MONTAGES["19"], embed_dim=8, time_dim=8, num_heads=2)
+    methods = network_methods([forge, one, two, str(one)])
+    assert [method.name for method in methods] == [
+        "BrainForge", "DeepSIF, one", "DeepSIF, run", "DeepSIF, one (4)", "BrainForge, random weights",
+    ]  # fmt: skip
+    assert [method.any_head for method in methods] == [True, False, False, False, True]
+    assert all(method.moments for method in methods)
+    assert [method.name for method in network_methods(deepsif)] == ["DeepSIF", "BrainForge, random weights"]
+    window = windows[0]
+    found = methods[1].make(head, 5.0).estimate(window.x, window.noise_covariance)
+    with torch.inference_mode():
+        expected = deepsif(torch.as_tensor(window.x[None], dtype=torch.float32))[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    other = ImagingHead(head.model.pick(MONTAGES["19"][:12]), head.fwd)
+    with pytest.raises(ContractError, match=r"for 19 channels \(FP1, FP2, F7, ...\) in their order, and got 12"):
+        methods[1].make(other, 5.0)
+    # Without a leadfield it finds no moments.
+    plain = DeepSIF(ch_names=MONTAGES["19"], n_sources=324, hidden_dim=8, lstm_dim=8)
+    assert not network_methods(plain)[0].moments
+
+
+def test_what_finds_no_sources_is_no_method(tmp_path: Path) -> None:
+    path = save_checkpoint(
+        LabramTokenizer(ch_names=["CZ"], embed_dim=16, num_layers=1, num_heads=2), tmp_path / "a.safetensors"
+    )
+    with pytest.raises(ContractError, match=r"a.safetensors' holds a LabramTokenizer, which finds no sources"):
+        network_methods([path])
+
+
+def test_a_network_of_another_head_is_refused_before_work(
+    head: ImagingHead, deepsif: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "imaging_head", lambda ch_names: ImagingHead(head.model.pick(ch_names[:12]), head.fwd))
+    monkeypatch.setattr(module, "true_heads", None)
+    with pytest.raises(ContractError, match="image with the head that it was trained for"):
+        source_benchmark_page(tmp_path, model=[deepsif], montages=["19"])

@@ -13,6 +13,7 @@ from mne_labram.models import (
     BrainCodec,
     BrainCodecForSeizure,
     BrainForge,
+    DeepSIF,
     EEGFoundationForClassification,
     EEGFoundationForMaskedModeling,
     GramForClassification,
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     # Parameters whose gradient is zero by construction: a constant added to every key cancels in the softmax, and at
     # this width every filter is a group of its own, whose mean GroupNorm takes away.
     no_gradient: tuple[str, ...] = ("k_norm.bias", "conv1.bias", "conv2.bias", "conv3.bias")
+    fixed: bool = False  # The weights know the channels: it cannot be bound to others.
 
 
 TINY = {"embed_dim": 16, "num_layers": 2, "num_heads": 2}
@@ -143,10 +145,21 @@ CODECS |= {
 CODECS["brainforge"] = Row(
     BrainForge, {"n_sources": 40, "embed_dim": 8, "time_dim": 8, "num_heads": 2}, (2, 40, N_TIMES)
 )
+CODECS |= {
+    "deepsif": Row(DeepSIF, {"n_sources": 12, "hidden_dim": 8, "num_layers": 2}, (2, 12, N_TIMES), fixed=True),
+    "deepsif-narrow": Row(
+        DeepSIF, {"n_sources": 40, "hidden_dim": 8, "lstm_dim": 6, "num_layers": 1}, (2, 40, N_TIMES), fixed=True
+    ),
+}
 CLASSIFIERS = {name: row for name, row in {**ROWS, **CODECS}.items() if row.n_outputs is not None}
 
 every_model = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 all_models = pytest.mark.parametrize("row", [*ROWS.values(), *CODECS.values()], ids=[*ROWS, *CODECS])
+bindable_models = pytest.mark.parametrize(
+    "row",
+    [row for row in (*ROWS.values(), *CODECS.values()) if not row.fixed],
+    ids=[name for name, row in {**ROWS, **CODECS}.items() if not row.fixed],
+)
 every_classifier = pytest.mark.parametrize("row", CLASSIFIERS.values(), ids=CLASSIFIERS)
 
 
@@ -169,11 +182,12 @@ def compute_loss(row: Row, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         cls = LabramTokenizer if isinstance(model, LabramForMaskedModeling) else GramTokenizer
         return model.training_step(x, tokenizer(row.ch_names, cls))["loss"]
     torch.manual_seed(0)
-    if isinstance(model, BrainForge):
+    if isinstance(model, BrainForge | DeepSIF):
         # A source that every window has, and what the electrodes see of it beside the signal.
         sources = torch.zeros(len(x), model.n_sources, x.shape[2])
         sources[:, 7] = 100 * torch.sin(torch.arange(x.shape[2]) / 5)
-        x = x + model.geometry.leadfield @ sources
+        leadfield = model.geometry.leadfield if isinstance(model, BrainForge) else torch.ones(4, model.n_sources)
+        x = x + leadfield @ sources
         return model.training_step({"x": x, "sources": sources, "active": sources.any(dim=2)})["loss"]
     return model.training_step(x)["loss"]
 

@@ -17,7 +17,7 @@ from mne_labram.models import (
 )
 from mne_labram.signal.contract import SignalContract
 
-from .rows import Row, all_models, build, every_model, signal
+from .rows import Row, bindable_models, build, every_model, signal
 
 
 @every_model
@@ -66,7 +66,7 @@ def test_contract(row: Row) -> None:
         build(row, contract={"lowpass": 1})
 
 
-@all_models
+@bindable_models
 def test_binding_shares_every_parameter(row: Row) -> None:
     model = build(row).eval()
     expected, config = model(signal()), model.get_config()

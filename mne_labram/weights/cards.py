@@ -10,9 +10,9 @@ A card is a dict of plain JSON values:
     Of the weights.
 ``data``
     One dict per data set: ``name``, ``licence``, ``cite``, ``subjects`` and ``hours`` that were trained on, and
-    ``held_out``, who was not.
+    ``held_out``, who was not. None where everything was simulated.
 ``hours``, ``steps``, ``seed``, ``command``
-    The training.
+    The training; hours of recordings, or of what was simulated.
 ``measurements``
     Title of a table to its rows, each a dict of column to value; a text instead of rows is a paragraph.
 ``limits``
@@ -100,20 +100,24 @@ def card_page(card: Mapping[str, Any]) -> str:
         "",
         "## Training",
         "",
-        f"{_text(card['hours'])} hours of recordings, {_text(card['steps'])} steps, seed {card['seed']}; {versions}.",
+        f"{_text(card['hours'])} hours of {'recordings' if card['data'] else 'simulated signal, and no recordings'}, "
+        f"{_text(card['steps'])} steps, seed {card['seed']}; {versions}.",
         "",
         "```bash",
         card["command"],
         "```",
         "",
-        *_table([{key.replace("_", " "): row[key] for key in _DATA_KEYS if key != "cite"} for row in card["data"]]),
-        "",
-        "Data sets to be named wherever the weights are published:",
-        "",
-        *(f"- {row['name']}: {row['cite']}" for row in card["data"]),
-        "",
-        "## Measured",
     ]
+    if card["data"]:
+        lines += [
+            *_table([{key.replace("_", " "): row[key] for key in _DATA_KEYS if key != "cite"} for row in card["data"]]),
+            "",
+            "Data sets to be named wherever the weights are published:",
+            "",
+            *(f"- {row['name']}: {row['cite']}" for row in card["data"]),
+            "",
+        ]
+    lines += ["## Measured"]
     for title, rows in card["measurements"].items():
         lines += ["", f"### {title}", "", *([rows] if isinstance(rows, str) else _table(rows))]
     lines += ["", "## Limits", "", *(f"- {sentence}" for sentence in card["limits"])]

@@ -169,6 +169,10 @@ def test_the_default_bank_is_made_once(tmp_path, monkeypatch: pytest.MonkeyPatch
     _same(bank_making.default_bank(tmp_path), first)
     assert file.stat().st_mtime_ns == written
     _same(bank_making.make_bank(tmp_path / "own.npz", TINY), first)
+    other = bank_making.default_bank(tmp_path, seed=1)
+    assert other.spikes.shape != first.spikes.shape or not np.array_equal(other.spikes, first.spikes)
+    _same(bank_making.default_bank(tmp_path), first)
+    _same(bank_making.default_bank(tmp_path, seed=1), other)
 
 
 def test_costs_are_extrapolated_from_a_piece() -> None:

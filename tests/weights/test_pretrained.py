@@ -80,7 +80,7 @@ def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # -- the package's own ------------------------------------------------------------------------------------------------
 def test_the_wheel_stays_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.glob("*")) < 25e6
+    assert sum(file.stat().st_size for file in SHIPPED.glob("*")) < 26e6
     assert {file.suffix for file in SHIPPED.glob("*")} <= {".json", ".safetensors"}
     assert {file.stem for file in SHIPPED.glob("*.safetensors")} == set(list_pretrained())
     assert {file.stem for file in SHIPPED.glob("*.json")} == set(list_pretrained())
@@ -99,8 +99,9 @@ def test_cards_of_the_package(name: str) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == card["n_parameters"]
     page = PAGES / f"{name}.md"
     assert page.read_text(encoding="utf8") == card_page(card), f"mne-labram info {name} > {page}"
-    # Cited in full wherever the weights go: the data sets are open, and ask for it.
+    # Cited in full wherever the weights go: the data sets are open, and ask for it. BrainForge saw simulations only.
     assert all(row["cite"] and row["licence"] for row in card["data"])
+    assert bool(card["data"]) != (card["class"] == "BrainForge")
 
 
 def test_no_page_without_weights() -> None:
@@ -174,6 +175,10 @@ def test_page(shipped: Path) -> None:
     assert "- noise: nobody" in page
     for line in page.splitlines():
         assert line == line.rstrip()
+    simulated = card_page({**pretrained_card("labram-tiny"), "data": [], "hours": 29.3})
+    assert "29.3 hours of simulated signal, and no recordings, 12,000 steps, seed 0" in simulated
+    assert "to be named" not in simulated
+    assert "```\n\n## Measured\n" in simulated
 
 
 @pytest.mark.parametrize(

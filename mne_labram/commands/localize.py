@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    import mne
+
 __all__ = ["localize"]
+
+_AVERAGES = ("-ave.fif", "_ave.fif", "-ave.fif.gz", "_ave.fif.gz")
 
 
 def localize(
     recording: Annotated[Path, typer.Argument(help="Anything mne.io.read_raw reads, or *-ave.fif.")],
-    output: Annotated[Path, typer.Argument(help="*-stc.h5, or *.stc for the pair *-lh.stc and *-rh.stc.")],
+    output: Annotated[Path, typer.Argument(help="*.stc for the pair *-lh.stc and *-rh.stc, or *-stc.h5 (h5io).")],
     forward: Annotated[
         Path | None, typer.Option("--forward", "-f", help="*-fwd.fif; the template's head by default.")
     ] = None,
@@ -21,6 +27,12 @@ def localize(
     ] = "brainforge-tiny",
     noise: Annotated[Path | None, typer.Option(help="*-cov.fif: covariance of the noise in single trials.")] = None,
     condition: Annotated[str, typer.Option(help="Of a file with several averages: name or number.")] = "0",
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Of an average: take the mean before time 0 off first.")
+    ] = False,
+    high_pass: Annotated[
+        float | None, typer.Option(help="Of a recording: filter it first, from this frequency up (Hz).")
+    ] = None,
     window: Annotated[float, typer.Option(help="Seconds in which sources are judged together.")] = 1.0,
     start: Annotated[float | None, typer.Option(help="Part of a recording: first second.")] = None,
     stop: Annotated[float | None, typer.Option(help="Part of a recording: last second.")] = None,
@@ -37,53 +49,124 @@ def localize(
     from mne_labram._files import checked_ending, written_whole
     from mne_labram.commands.files import check_writable
     from mne_labram.signal.contract import ContractError
-    from mne_labram.signal.opening import open_recording
 
     checked_ending(output, "A source estimate", ".stc", ".h5")
     as_pair = output.suffix.lower() == ".stc"
+    if not as_pair and importlib.util.find_spec("h5io") is None:
+        raise ValueError(
+            "MNE writes .h5 by h5io, which is not installed; pip install h5io, or let the name end in .stc."
+        )
     base = output.with_name(output.name.removesuffix(".stc").removesuffix("-lh").removesuffix("-rh"))
-    first = base.with_name(f"{base.name}-lh.stc") if as_pair else output
-    check_writable(first, overwrite)
+    written = [base.with_name(f"{base.name}-{side}.stc") for side in ("lh", "rh")] if as_pair else [output]
+    for path in written:
+        check_writable(path, overwrite)
     if figure is not None:
         checked_ending(figure, "The figure", ".png", ".pdf", ".svg")
         check_writable(figure, overwrite)
     mne.set_log_level("error")
-    if recording.name.endswith(("-ave.fif", "_ave.fif", "-ave.fif.gz", "_ave.fif.gz")) and recording.is_file():
-        which = int(condition) if condition.isdecimal() else condition
-        inst = mne.read_evokeds(recording, condition=which)
-    else:
-        inst = open_recording(recording)
-    if isinstance(inst, mne.BaseEpochs):
-        raise ContractError("A file holds one source estimate; average the epochs, or use brainforge_localize.")
+    inst, name = _opened(recording, condition, baseline, high_pass)
     fwd = None if forward is None else mne.read_forward_solution(forward)
     noise_cov = None if noise is None else mne.read_cov(noise)
     from mne_labram.source.headmodel import default_forward
     from mne_labram.source.inverse import BrainForgeInverse
 
     mne.set_log_level("error" if quiet else "info")
-    kind = _is_inverse(model)
-    if fwd is None and (not kind or figure is not None):
-        fwd = default_forward(inst.info)
-    if kind:
+    if _is_inverse(model):
         inverse = BrainForgeInverse.load(model)
         inverse.noise_cov = noise_cov or inverse.noise_cov
+        if figure is not None:
+            fwd = fwd or default_forward(inst.info)
+            _check_sources(inverse, fwd)
     else:
+        if fwd is None:
+            fwd = default_forward(inst.info)
         inverse = BrainForgeInverse(fwd, model=model, noise_cov=noise_cov)
+    if as_pair and "deep" in inverse.layout.spaces:
+        raise ContractError("Sources with deep points are not written as .stc; let the name end in -stc.h5.")
     part = {} if start is None and stop is None else {"start": start, "stop": stop}
     stc = inverse.apply(inst, window=window, assume_unit=assume_unit, **part)
-    if as_pair and not isinstance(stc, mne.SourceEstimate):
-        raise ContractError("Sources with deep points are not written as .stc; let the name end in -stc.h5.")
     mne.set_log_level("error")
-    with written_whole(first, overwrite=overwrite) as temporary:
+    with written_whole(written[0], overwrite=overwrite) as temporary:
         stc.save(temporary.with_name(base.name) if as_pair else temporary, ftype="stc" if as_pair else "h5")
     if figure is not None:
         from mne_labram.source.figure import plot_sources
 
-        drawn = plot_sources(stc, fwd, show=False)
+        recorded = inst if isinstance(inst, mne.Evoked) and assume_unit in (None, "V") else None
+        drawn = plot_sources(stc, fwd, evoked=recorded, show=False)
         with written_whole(figure, overwrite=overwrite) as temporary:
             drawn.savefig(temporary)
     if not quiet:
-        typer.echo(f"{inverse.where(stc)}: {base if as_pair else output}")
+        typer.echo(f"{name}{inverse.where(stc)}.\nWritten: {', '.join(map(str, written))}")
+
+
+def _opened(recording: Path, condition: str, baseline: bool, high_pass: float | None) -> tuple[Any, str]:
+    """Open a recording, or one average of a file, made ready as asked for; and the name of that average."""
+    import mne
+
+    from mne_labram.signal.contract import ContractError
+    from mne_labram.signal.opening import open_recording
+
+    name = ""
+    if recording.name.lower().endswith(_AVERAGES) and recording.is_file():
+        inst, name = _average(recording, condition)
+    else:
+        inst = open_recording(recording)
+    if isinstance(inst, mne.BaseEpochs):
+        raise ContractError("A file holds one source estimate; average the epochs, or use brainforge_localize.")
+    if baseline and not isinstance(inst, mne.Evoked):
+        raise ValueError("--baseline is for averages; for a recording there is --high-pass.")
+    if high_pass is not None:
+        if isinstance(inst, mne.Evoked):
+            raise ValueError("--high-pass is for recordings; for an average there is --baseline.")
+        nyquist = inst.info["sfreq"] / 2.0
+        if not 0.0 < high_pass < nyquist:
+            raise ValueError(f"--high-pass must lie between 0 and {nyquist:g} Hz, half of the rate, got {high_pass:g}.")
+        inst = inst.load_data().filter(high_pass, None, picks="eeg")
+    if baseline:
+        if inst.times[0] >= 0.0:
+            raise ValueError(f"--baseline needs time before 0, and the average begins at {inst.times[0]:g} s.")
+        inst = inst.apply_baseline((None, 0.0))
+    return inst, name
+
+
+def _average(path: Path, condition: str) -> tuple[mne.Evoked, str]:
+    """Return one average of a file, and its name."""
+    import mne
+
+    from mne_labram.signal.contract import ContractError
+    from mne_labram.signal.opening import READING_ERRORS, reason_of
+
+    try:
+        averages = mne.read_evokeds(path)
+    except READING_ERRORS as error:
+        raise ContractError(
+            f"{path.name} cannot be read ({reason_of(error)}); give a whole file of averages."
+        ) from None
+    names = [average.comment for average in averages]
+    if condition in names:
+        number = names.index(condition)
+    elif condition.isdecimal() and int(condition) < len(names):
+        number = int(condition)
+    else:
+        listed = ", ".join(f"{number} {each!r}" for number, each in enumerate(names))
+        raise ContractError(f"{path.name} has no average {condition!r}; it has {listed}.")
+    return averages[number], f"{names[number]} ({number} of 0 to {len(names) - 1}). " if len(names) > 1 else ""
+
+
+def _check_sources(inverse: Any, fwd: mne.Forward) -> None:
+    """Refuse a forward that the sources of an inverse cannot be drawn on, before they are found."""
+    import numpy as np
+
+    from mne_labram.signal.contract import ContractError
+    from mne_labram.source.estimates import source_layout
+    from mne_labram.source.head import source_model
+
+    mine, drawn = inverse.layout, source_layout(fwd, source_model(fwd))
+    if mine.spaces != drawn.spaces or not all(map(np.array_equal, mine.vertices, drawn.vertices)):
+        raise ContractError(
+            "The inverse has other sources than the forward that the figure would be drawn on; give its own with "
+            "--forward."
+        )
 
 
 def _is_inverse(model: str) -> bool:

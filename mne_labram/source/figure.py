@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import mne
@@ -11,7 +10,7 @@ import scipy
 from mne.viz.utils import plt_show
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source.estimates import SourceLayout, source_layout
+from mne_labram.source.estimates import source_layout
 from mne_labram.source.head import source_model
 from mne_labram.source.localizable import eeg_channels, head_of_channels
 from mne_labram.source.mesh import adjacency_of_triangles
@@ -19,7 +18,7 @@ from mne_labram.source.mesh import adjacency_of_triangles
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_vertices", "plot_sources"]
+__all__ = ["plot_sources"]
 
 # Hemisphere, the way from which it is seen along x, and what that is called: above from outside, below from inside.
 _VIEWS = (
@@ -91,7 +90,11 @@ def plot_sources(
         names = eeg_channels(evoked)
     model = source_model(fwd)
     layout = source_layout(fwd, model)
-    check_vertices(stc.vertices, layout)
+    expected = layout.estimate(np.zeros((model.n_sources, 1), np.float32), 0.0, 1.0).vertices
+    if len(expected) != len(stc.vertices) or not all(map(np.array_equal, expected, stc.vertices)):
+        raise ContractError(
+            "The source estimate has other vertices than the forward; give the forward that it was found in."
+        )
     leadfield = layout.ordered(model.averaged.T).T
     moments = stc.data * 1e9
     if time is None:
@@ -113,29 +116,6 @@ def plot_sources(
         figure.suptitle(title or f"Sources at {stc.times[column]:.3f} s")
     plt_show(show)
     return figure
-
-
-def check_vertices(vertices: Sequence[np.ndarray], layout: SourceLayout) -> None:
-    """Refuse sources of another head.
-
-    Parameters
-    ----------
-    vertices : sequence of ndarray of int
-        Of a source estimate.
-    layout : SourceLayout
-        Of the forward that it shall be drawn on.
-
-    Raises
-    ------
-    ContractError
-        If they differ.
-    """
-    n_sources = sum(map(len, layout.vertices))
-    expected = layout.estimate(np.zeros((n_sources, 1), np.float32), 0.0, 1.0).vertices
-    if len(expected) != len(vertices) or not all(map(np.array_equal, expected, vertices)):
-        raise ContractError(
-            "The source estimate has other vertices than the forward; give the forward that it was found in."
-        )
 
 
 def _topographies(figure: Any, maps: list, electrodes: np.ndarray) -> None:

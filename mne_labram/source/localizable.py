@@ -182,10 +182,10 @@ def _check_offsets(inst: Any, joined: np.ndarray, amplitude: float) -> None:
     offsets = np.median(joined, axis=1)
     offset = float(np.median(np.abs(offsets - np.median(offsets))))
     if offset > (_OFFSET * max(amplitude, 1.0) if continuous else _OFFSET_OF_TRIALS * amplitude):
-        remedy = "high-pass filter the data first (filter(1, None))"
+        remedy = "high-pass filter the data first (filter(1, None), or --high-pass 1)"
         raise ContractError(
             f"The channels differ by offsets of {offset:.3g} µV, {offset / amplitude:.0f} times what moves in them; "
-            f"{remedy if continuous else 'take the baseline off first (apply_baseline((None, 0)))'}."
+            f"{remedy if continuous else 'take the baseline off first (apply_baseline((None, 0)), or --baseline)'}."
         )
 
 

@@ -88,12 +88,15 @@ class SourceMethod:
         Whether it returns dipole moments in nAm, and not statistics.
     any_head : bool
         Whether it images with any head, or only with one, and ``make`` refuses others.
+    needs_noise : bool
+        Whether it has to be told the covariance of the noise; others take ``None`` where nobody knows it.
     """
 
     name: str
     make: Callable[[ImagingHead, float], SourceEstimator]
     moments: bool = True
     any_head: bool = True
+    needs_noise: bool = True
 
 
 @dataclass(frozen=True)

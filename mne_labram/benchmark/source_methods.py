@@ -15,6 +15,7 @@ import numpy as np
 from mne_labram.benchmark.source import SourceEstimator, SourceMethod
 from mne_labram.benchmark.source_windows import ImagingHead
 from mne_labram.signal.contract import ContractError
+from mne_labram.source.judging import at_judged_rate, faded_windows
 
 __all__ = ["MinimumNorm", "MixedNorm", "NetworkEstimator", "classical_methods", "network_methods"]
 
@@ -179,27 +180,39 @@ class NetworkEstimator:
             )
         else:
             network.check_head(model.leadfield, model.ch_names)
-        self.network = network.eval()
+        self.network, self.sfreq = network.eval(), head.sfreq
 
-    def estimate(self, x: np.ndarray, noise_covariance: np.ndarray) -> np.ndarray:
+    def estimate(self, x: np.ndarray, noise_covariance: np.ndarray | None) -> np.ndarray:
         """Estimate sources.
 
         Parameters
         ----------
-        x, noise_covariance : ndarray
+        x : ndarray
             See :meth:`MinimumNorm.estimate`.
+        noise_covariance : ndarray | None
+            See there; ``None``: nobody knows it.
 
         Returns
         -------
         sources : ndarray, shape (n_sources, n_times)
-            nAm.
+            nAm. Of a network that judges windows, as :meth:`mne_labram.BrainForgeInverse.apply` finds them: windows of
+            a second, at 100 Hz.
         """
         import torch
 
+        known = {}
+        if self.knows_noise and noise_covariance is not None:
+            known["noise_covariance"] = torch.as_tensor(noise_covariance, dtype=torch.float32)
+
+        def operators(windows: np.ndarray) -> np.ndarray:
+            judged = torch.from_numpy(at_judged_rate(windows, self.sfreq).astype(np.float32))
+            return self.network.posterior(judged, **known).operator.numpy()
+
         with torch.inference_mode():
-            known = {"noise_covariance": torch.as_tensor(noise_covariance, dtype=torch.float32)}
-            found = self.network(torch.as_tensor(x[None], dtype=torch.float32), **(known if self.knows_noise else {}))
-        return found[0].double().numpy()
+            if not hasattr(self.network, "posterior"):
+                return self.network(torch.as_tensor(x[None], dtype=torch.float32), **known)[0].double().numpy()
+            pieces = faded_windows(lambda start, stop: x[:, start:stop], operators, x.shape[1], round(self.sfreq))
+            return np.concatenate([found for _, found in pieces], axis=1).astype(float)
 
 
 def classical_methods(*, sparse: bool = True) -> list[SourceMethod]:
@@ -265,11 +278,12 @@ def network_methods(
             name = f"{name} ({number + 1})"
         # Without a leadfield, what one without bind_head finds is in no unit.
         moments, any_head = bool(getattr(network, "has_scale", True)), hasattr(network, "bind_head")
-        methods.append(SourceMethod(name, functools.partial(_network, network), moments, any_head))
+        methods.append(SourceMethod(name, functools.partial(_network, network), moments, any_head, needs_noise=False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random = BrainForge(ch_names=["Fp1", "Fp2", "C3", "C4", "Cz", "Pz", "O1", "O2"])
-    return [*methods, SourceMethod("BrainForge, random weights", functools.partial(_network, random))]
+    control = SourceMethod("BrainForge, random weights", functools.partial(_network, random), needs_noise=False)
+    return [*methods, control]
 
 
 def _loaded(model: Any) -> Any:

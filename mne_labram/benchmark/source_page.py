@@ -158,7 +158,8 @@ def source_benchmark_page(
                 method.make(head, 0.0)
     folder = Path(data) / "deepsif_ictal" / "anatomy"
     noise = NoiseBank.from_deepsif(folder) if not quick and folder.is_dir() else None
-    bank = default_bank()
+    # Other neural masses than those that networks are trained with.
+    bank = default_bank(seed=seed + 1)
     # The largest montage holds all others.
     everywhere = true_heads(MONTAGES["64"], n_heads=n_heads, spacing=spacing, bem_ico=3 if quick else 4, seed=seed)
     rows: list[SourceRow] = []

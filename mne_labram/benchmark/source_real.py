@@ -190,15 +190,16 @@ def ictal_energy(patient: Resection, method: SourceMethod) -> np.ndarray:
 
     Notes
     -----
-    The segments are nearly free of noise. Methods are told of white noise of a ninth of the power: the SNR of 3 that
-    the regularisation of the baselines stands for.
+    The segments are nearly free of noise. Methods that need to be told are told of white noise of a ninth of the power:
+    the SNR of 3 that the regularisation of the baselines stands for. Networks estimate it, as for a user who has none.
     """
     estimator = method.make(patient.head, float(SNR_DB))
     total = np.zeros(patient.head.model.n_sources)
     for x in patient.segments:
         n_channels = len(x)
         white = (np.eye(n_channels) - 1 / n_channels) * (x**2).mean() / 9
-        total += (source_amplitude(estimator.estimate(x, white)) / np.sqrt((x**2).mean())) ** 2
+        found = estimator.estimate(x, white if method.needs_noise else None)
+        total += (source_amplitude(found) / np.sqrt((x**2).mean())) ** 2
     return total / total.sum() if total.any() else np.full(len(total), 1 / len(total))
 
 

@@ -41,6 +41,7 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
 from mne_labram.source.deepsif_training import fresh_deepsif
 from mne_labram.source.head import SourceModel
+from mne_labram.source.inverse import BrainForgeInverse, fresh_network
 from mne_labram.weights import save_checkpoint
 
 CASES = (SourceCase(1, 20.0), SourceCase(2, 5.0))
@@ -194,6 +195,23 @@ def test_networks_are_bound_and_told(head: ImagingHead, windows: list[SourceWind
     np.testing.assert_allclose(found, np.trace(window.noise_covariance) * plain, rtol=1e-3, atol=1e-2)
     deaf = NetworkEstimator(_Stub(), head, knows_noise=False).estimate(window.x, window.noise_covariance)
     np.testing.assert_allclose(deaf, plain, rtol=1e-3, atol=1e-3)
+    nobody_knows = NetworkEstimator(_Stub(), head).estimate(window.x, None)
+    np.testing.assert_allclose(nobody_knows, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_networks_are_measured_as_they_are_applied(head: ImagingHead) -> None:
+    """At another rate and length: what a user gets who applies the same network to the same signal."""
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.standard_normal((19, 700)), axis=1) * 3.0
+    x -= x.mean(axis=1, keepdims=True)
+    network = fresh_network(1)
+    estimator = NetworkEstimator(network, ImagingHead(head.model, head.fwd, 300.0))
+    info = mne.create_info(head.model.ch_names, 300.0, "eeg")
+    inverse = BrainForgeInverse(head.model, model=network)
+    applied = inverse.apply(mne.EvokedArray(1e-6 * x, info)).data * 1e9
+    found = estimator.estimate(x - x.mean(axis=0), None)
+    assert found.shape == (324, 700)
+    np.testing.assert_allclose(found, applied, atol=1e-3 * np.abs(applied).max())
 
 
 class _Knows:
@@ -270,7 +288,7 @@ def test_it_is_said_where_a_method_loses(rows: list[SourceRow]) -> None:
 def test_the_page_of_everything(
     head: ImagingHead, true: list[SourceModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {}
+    asked, banks = {}, []
 
     def heads(ch_names: list[str], **settings: object) -> list[SourceModel]:
         asked.update(settings)
@@ -279,10 +297,11 @@ def test_the_page_of_everything(
     network = SourceMethod("network", lambda told, snr_db: NetworkEstimator(_Stub(), told))
     monkeypatch.setattr(module, "true_heads", heads)
     monkeypatch.setattr(module, "imaging_head", lambda ch_names: head)
-    monkeypatch.setattr(module, "default_bank", WaveformBank)
+    monkeypatch.setattr(module, "default_bank", lambda seed: banks.append(seed) or WaveformBank())
     monkeypatch.setattr(module, "network_methods", lambda model, seed: [network])
     page, found = source_benchmark_page(tmp_path, seed=3, quick=True)
     assert asked == {"n_heads": 1, "spacing": "ico3", "bem_ico": 3, "seed": 3}
+    assert banks == [4]
     names = ["network", "eLORETA", "sLORETA", "dSPM", "MNE", GRID]
     assert [row["method"] for row in found["rows"][::4]] == names
     for name in names:

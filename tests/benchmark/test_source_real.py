@@ -71,17 +71,20 @@ def test_what_is_resected_scores_best(patient: Resection) -> None:
 
 
 class _Silent:
-    def __init__(self, head: ImagingHead) -> None:
-        self.n_sources = head.model.n_sources
+    def __init__(self, head: ImagingHead, told: bool) -> None:
+        self.n_sources, self.told = head.model.n_sources, told
 
-    def estimate(self, x: np.ndarray, noise_covariance: np.ndarray) -> np.ndarray:
-        np.testing.assert_allclose(np.trace(noise_covariance) * 9, (x**2).sum() / x.shape[1] * 74 / 75)
+    def estimate(self, x: np.ndarray, noise_covariance: np.ndarray | None) -> np.ndarray:
+        assert (noise_covariance is not None) == self.told
+        if self.told:
+            np.testing.assert_allclose(np.trace(noise_covariance) * 9, (x**2).sum() / x.shape[1] * 74 / 75)
         return np.zeros((self.n_sources, x.shape[1]))
 
 
-def test_silence_is_flat(patient: Resection) -> None:
-    energy = ictal_energy(patient, SourceMethod("silent", lambda head, snr_db: _Silent(head)))
-    np.testing.assert_allclose(energy, 1 / 994)
+@pytest.mark.parametrize("told", [True, False])
+def test_silence_is_flat(patient: Resection, told: bool) -> None:
+    method = SourceMethod("silent", lambda head, snr_db: _Silent(head, told), needs_noise=told)
+    np.testing.assert_allclose(ictal_energy(patient, method), 1 / 994)
 
 
 def test_recordings_that_are_absent(tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ from mne.utils import logger
 from mne_labram.benchmark.source import GRID, PEAK_SHARE, SourceMethod, SourceRow, benchmark_source, rounded
 from mne_labram.benchmark.source_methods import classical_methods, network_methods
 from mne_labram.benchmark.source_real import deepsif_patient, real_page, sample_heads, score_ictal, score_sides
-from mne_labram.benchmark.source_windows import CASES, DEPTHS, MONTAGES, draw_windows, imaging_head, true_heads
+from mne_labram.benchmark.source_windows import (
+    CASES,
+    DEPTHS,
+    MONTAGES,
+    another_head,
+    draw_windows,
+    imaging_head,
+    true_heads,
+)
 from mne_labram.source.bank_making import default_bank
 from mne_labram.source.metrics import bootstrap_interval
 from mne_labram.source.noise import NoiseBank
@@ -52,6 +60,8 @@ _TITLES = {
     "correlation": "r",
     "amplitude_db": "amplitude, dB",
 }
+#: A person of whose head the estimates know nothing.
+ANOTHER = "another person's skull"
 _QUICK_CASES = tuple(case for case in CASES if case.snr_db in (5.0, 20.0) and case.n_sources < 3)
 
 
@@ -162,11 +172,18 @@ def source_benchmark_page(
     bank = default_bank(seed=seed + 1)
     # The largest montage holds all others.
     everywhere = true_heads(MONTAGES["64"], n_heads=n_heads, spacing=spacing, bem_ico=3 if quick else 4, seed=seed)
+    simulated = [(montage, montage, everywhere) for montage in montages]
+    if not quick:
+        try:
+            person = another_head(data, MONTAGES["64"], spacing=spacing)
+            simulated += [(f"{montages[-1]}, {ANOTHER}", montages[-1], [person])]
+        except FileNotFoundError as error:
+            logger.info(str(error))
     rows: list[SourceRow] = []
-    for montage in montages:
+    for called, montage, heads in simulated:
         head = known[montage]
         models = []
-        for each in everywhere:
+        for each in heads:
             models.append(each.pick(MONTAGES[montage]))
             models[-1]._distances.update(everywhere[0]._distances)
         kinds = ("white", "coloured", "real") if noise else ("white", "coloured")
@@ -174,7 +191,7 @@ def source_benchmark_page(
             head, models, cases, n_windows=n_windows, bank=bank, real_noise=noise, noise=kinds, seed=seed
         )
         everywhere[0]._distances.update(models[0]._distances)
-        rows += benchmark_source(head, windows, methods, montage=montage)
+        rows += benchmark_source(head, windows, methods, montage=called)
     ictal, sides = ([], []) if quick else _recordings(data, [method for method in methods if method.any_head])
     header = (
         f"{n_windows} windows of 1 s at 100 Hz for each case, simulated through {n_heads} head(s) with {spacing} "
@@ -228,7 +245,9 @@ def source_page(rows: Sequence[SourceRow]) -> str:
     parts = []
     for montage in dict.fromkeys(row.montage for row in rows):
         own = [row for row in rows if row.montage == montage]
-        parts += [f"## {montage} electrodes", _by_case(own), _all_measures(own), _by_depth(own), _losses(own)]
+        number, _, whose = montage.partition(", ")
+        title = f"## {number} electrodes{f', simulated through {whose}' if whose else ''}"
+        parts += [title, _by_case(own), _all_measures(own), _by_depth(own), _losses(own)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -6,8 +6,10 @@ where they are thought to be.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import mne
@@ -19,10 +21,17 @@ from mne_labram.source.bank import WaveformBank
 from mne_labram.source.cache import content_key, kept, open_cache
 from mne_labram.source.carried import carried_over
 from mne_labram.source.head import SourceModel, source_model
-from mne_labram.source.headmodel import bem_key, cortex_key, default_forward, perturbed_forward
+from mne_labram.source.headmodel import (
+    bem_key,
+    cortex_key,
+    default_forward,
+    electrodes_on_template,
+    perturbed_forward,
+)
 from mne_labram.source.metrics import source_amplitude
 from mne_labram.source.noise import NoiseBank
 from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
+from mne_labram.source.warp import warped_cortex
 
 __all__ = [
     "CASES",
@@ -31,6 +40,7 @@ __all__ = [
     "ImagingHead",
     "SourceCase",
     "SourceWindow",
+    "another_head",
     "draw_windows",
     "imaging_head",
     "true_heads",
@@ -45,6 +55,8 @@ MONTAGES: dict[str, list[str]] = {
 }
 #: Thirds of the sources by their distance to the nearest electrode.
 DEPTHS = ("shallow", "middle", "deep")
+# Of MNE's frames, that of fiducials.
+_HEAD_FRAME = 4
 # Of brain, skull and scalp in S/m, as in perturbed_forward; part of the name of what is kept.
 _TRUE_CONDUCTIVITY = (0.33, 0.0083, 0.43)
 
@@ -221,6 +233,49 @@ def true_heads(
             # The same cortex: distances along it take half a minute, and are taken once.
             models[-1].share_distances(models[0])
     return models
+
+
+def another_head(
+    data: str | os.PathLike[str], ch_names: Sequence[str], *, spacing: str = "ico4", cache: Any = None
+) -> SourceModel:
+    """Make the head of a person to simulate through, whose sources are known by their places in the template.
+
+    Parameters
+    ----------
+    data : path-like
+        ``../shared/data``, for the skull of MNE's sample subject.
+    ch_names : sequence of str
+        Electrodes, at the template's places moved onto this scalp.
+    spacing, cache : str, path-like | bool | None
+        See :func:`true_heads`.
+
+    Returns
+    -------
+    model : SourceModel
+        What these electrodes see of the template's cortex, bent into the person's skull
+        (:func:`~mne_labram.source.warp.warped_cortex`). Positions, normals and distances are those of the template:
+        where an estimate that knows only the template has to find them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the recordings are absent.
+    """
+    folder = Path(data) / "mne_sample_evoked"
+    file = folder / "sample-320-320-320-bem-sol.fif"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is absent; give the folder that holds mne_sample_evoked.")
+    template = source_model(default_forward(_info(ch_names), spacing=spacing, cache=cache))
+    info = _info(ch_names)
+    for ch, position in zip(info["chs"], electrodes_on_template(info)[1], strict=True):
+        ch["loc"][:3], ch["loc"][3:], ch["coord_frame"] = position, 0.0, _HEAD_FRAME
+    with mne.utils.use_log_level("error"):
+        bem, trans = mne.read_bem_solution(file), mne.read_trans(folder / "sample_audvis_trunc-trans.fif")
+        src = warped_cortex(bem, trans, spacing=spacing, cache=cache)
+        person = source_model(mne.make_forward_solution(info, trans, src, bem, meg=False, mindist=0.0))
+    if any(not np.array_equal(*each) for each in zip(person.vertices, template.vertices, strict=True)):
+        raise ContractError("Some sources lie outside this head's inner skull; take a coarser spacing.")
+    return replace(template, leadfield=person.leadfield)
 
 
 def _info(ch_names: Sequence[str]) -> mne.Info:

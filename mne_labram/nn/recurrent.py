@@ -59,6 +59,9 @@ class LongShortTermMemory(nn.Module):
         h : Tensor, shape (batch, n_times, dim)
             Output of the last layer, within (-1, 1).
         """
+        if x.is_meta:
+            # torch would go through all of time to find the shape.
+            return x.new_empty(*x.shape[:2], self.dim)
         start = x.new_zeros(self.num_layers, x.shape[0], self.dim)
         weights = [getattr(self, name) for name in self.names]
         # Biases, layers, dropout, training, both directions, batch first.

@@ -19,6 +19,9 @@ def test_it_is_the_lstm_of_torch() -> None:
         assert torch.equal(ours.state_dict()[name], value), name
     torch.testing.assert_close(ours(x), theirs(x)[0])
     assert ours(x).abs().max() < 1
+    empty = LongShortTermMemory(5, 7, 3).to("meta")(torch.empty(2, 11, 5, device="meta"))
+    assert empty.is_meta
+    assert empty.shape == ours(x).shape
 
 
 def test_it_knows_only_the_past() -> None:

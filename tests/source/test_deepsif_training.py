@@ -48,14 +48,14 @@ def test_it_learns_where_sources_are(head, simulator, tmp_path):
         before = {name: float(value) for name, value in network.training_step(batch).items()}
     lost = _peak_error(network, head, held_out)
     done = train_deepsif(
-        head, tmp_path, network=network, simulator=simulator, steps=200, batch_size=32, lr=5e-3, device="cpu"
+        head, tmp_path, network=network, simulator=simulator, steps=140, batch_size=32, lr=1e-2, device="cpu"
     )
     with torch.no_grad():
         after = {name: float(value) for name, value in network.training_step(batch).items()}
     assert after["loss"] < before["loss"]
-    assert after["error"] < 0.9
+    assert after["error"] < 0.95
     found = _peak_error(network, head, held_out)
-    assert found < 0.6 * lost
+    assert found < 0.4 * lost
     # What was written is what was trained, with the head's leadfield: moments in nAm, of about the right size.
     loaded = load_checkpoint(done.weights)
     loaded.check_head(head.leadfield, head.ch_names)
@@ -65,7 +65,7 @@ def test_it_learns_where_sources_are(head, simulator, tmp_path):
     shown = np.einsum("cs,nst->nct", head.averaged, estimate.double().numpy())
     window = held_out.x - held_out.x.mean(axis=2, keepdims=True)
     left = (window - shown + shown.mean(axis=2, keepdims=True)) ** 2
-    assert np.median(left.sum(axis=(1, 2)) / (window**2).sum(axis=(1, 2))) < 0.7
+    assert np.median(left.sum(axis=(1, 2)) / (window**2).sum(axis=(1, 2))) < 0.5
 
 
 def test_training_goes_on_to_the_same_weights(head, simulator, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 from mne.transforms import apply_trans, invert_transform
 from mne.utils import logger, verbose
+from scipy.spatial.transform import Rotation
 
 from mne_labram.signal.alignment import align_to_template
 from mne_labram.signal.contract import ContractError
@@ -370,6 +371,9 @@ def perturbed_forward(
     info: mne.Info,
     *,
     jitter_mm: float = 3.0,
+    turn_deg: float = 0.0,
+    stretch: float = 0.0,
+    shift_mm: float = 0.0,
     seed: int | np.random.Generator = 0,
     spacing: str = "ico3",
     deep: bool = False,
@@ -386,8 +390,12 @@ def perturbed_forward(
         As for :func:`default_forward`.
     jitter_mm : float
         Standard deviation of the electrodes' displacement, along each of two directions in the scalp, mm.
+    turn_deg, stretch, shift_mm : float
+        Standard deviations of what happens to all electrodes together, along each of three axes: turned about it by so
+        many degrees, stretched by this share, shifted by so many mm, and put back onto the scalp. To the sources that
+        is what a cap that sits otherwise is, and, nearly, a head and a brain of another shape.
     seed : int | numpy.random.Generator
-        Of the displacement.
+        Of all that.
     spacing, deep : str, bool
         As for :func:`default_forward`; the same sources in the same order.
     conductivity : sequence of float
@@ -415,18 +423,26 @@ def perturbed_forward(
     Notes
     -----
     To measure an inverse without the crime of simulating and imaging with the same forward. What it does not change is
-    the shape of head and cortex.
+    the shape of head and cortex; of 4 degrees, 4 % and 4 mm, topographies differ from the default ones as much as those
+    of another person's skull do, see ``doc/source_imaging.md``.
     """
     conductivity = _check_settings(spacing, conductivity, bem_ico)
-    if not jitter_mm >= 0:
-        raise ValueError(f"jitter_mm must not be negative, got {jitter_mm}.")
+    sizes = {"jitter_mm": jitter_mm, "turn_deg": turn_deg, "stretch": stretch, "shift_mm": shift_mm}
+    for name, value in sizes.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}.")
     names, positions = electrodes_on_template(info)
     rng = np.random.default_rng(seed)
-    outwards = positions - np.mean(list(template_positions().values()), axis=0)
+    middle = np.mean(list(template_positions().values()), axis=0)
+    outwards = positions - middle
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
     moves = rng.standard_normal(positions.shape) * jitter_mm / 1000
     # In the scalp: off it, MNE would put them back.
     moves -= (moves * outwards).sum(axis=1, keepdims=True) * outwards
+    # Drawn after the jitter, which a seed has always given.
+    turn, shape, shift = rng.standard_normal((3, 3)) * [[np.deg2rad(turn_deg)], [stretch], [shift_mm / 1000]]
+    about = Rotation.from_rotvec(turn).as_matrix() * np.exp(shape)
+    positions = (positions - middle) @ about.T + middle + shift + moves
     with open_cache(cache) as folder:
-        fwd = _solve(folder, names, positions + moves, spacing, deep, conductivity, bem_ico)
+        fwd = _solve(folder, names, positions, spacing, deep, conductivity, bem_ico)
     return _finished(fwd, deep)

@@ -12,6 +12,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+import scipy
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.template import template_positions
@@ -242,6 +243,30 @@ def test_perturbed_head_has_the_same_sources_but_sees_them_otherwise(
     assert again.digest == moved.digest
     other = source_model(perturbed_forward(info, seed=4, bem_ico=2, verbose="ERROR"))
     assert other.digest != moved.digest
+
+
+def test_a_cap_that_sits_otherwise(info: mne.Info, model_19: Callable[..., SourceModel]) -> None:
+    usual = model_19(bem_ico=2)
+    settings = {"jitter_mm": 0.0, "bem_ico": 2, "conductivity": (0.3, 0.006, 0.3), "verbose": "ERROR"}
+    same = source_model(perturbed_forward(info, **settings))
+    np.testing.assert_allclose(same.leadfield, usual.leadfield, rtol=1e-4, atol=1e-4 * np.abs(usual.leadfield).max())
+    turned = perturbed_forward(info, turn_deg=10.0, seed=2, **settings)
+    moved = source_model(turned).electrodes
+    far = np.linalg.norm(moved - usual.electrodes, axis=1)
+    apart = [scipy.spatial.distance.pdist(each) for each in (moved, usual.electrodes)]
+    # All together, as a cap does: they stay where they are to each other.
+    assert np.median(np.abs(apart[0] - apart[1])) < 0.25 * np.median(far)
+    assert np.median(far) > 0.005
+    alike = []
+    for size in (0.0, 1.0, 2.0):
+        other = perturbed_forward(
+            info, turn_deg=4 * size, stretch=0.04 * size, shift_mm=4 * size, seed=1, **settings
+        )  # fmt: skip
+        alike.append(np.median(_alike(source_model(other).leadfield, usual.leadfield)))
+    assert alike[0] > 0.9999 > alike[1] > alike[2] > 0.5
+    for name in ("turn_deg", "stretch", "shift_mm"):
+        with pytest.raises(ValueError, match=f"{name} must not be negative"):
+            perturbed_forward(info, **{name: -0.1})
 
 
 def test_kept_is_what_was_made_and_damage_is_repaired(info: mne.Info, tmp_path: Path) -> None:

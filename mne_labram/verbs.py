@@ -7,7 +7,7 @@ from typing import Any
 
 from mne import Annotations, Forward
 from mne.io import BaseRaw
-from mne.utils import logger, verbose
+from mne.utils import logger, use_log_level, verbose
 
 from mne_labram.decoding.inference import ModelRunner, resolve_model
 from mne_labram.decoding.scores import EventScores, add_annotations
@@ -486,7 +486,9 @@ def brainforge_localize(
     from mne_labram.source.localizable import eeg_channels
 
     inst = open_recording(inst)
-    eeg_channels(inst)
+    # Before a head is made; what is left out is said by apply.
+    with use_log_level("ERROR"):
+        eeg_channels(inst)
     if fwd is None:
         logger.info("No forward was given: sources are found in the template's head (default_forward).")
         fwd = default_forward(inst.info)

@@ -87,12 +87,13 @@ def head_of_channels(head: SourceModel, ch_names: Sequence[str]) -> SourceModel:
     ContractError
         As :meth:`SourceModel.pick`.
     """
-    names = same_electrodes(ch_names, head.ch_names)
-    if names is None or names == list(ch_names):
-        return head.pick(ch_names)
+    # Those that are not found keep their names, so that the sentence names them and no others.
+    names = [there or here for here, there in zip(ch_names, same_electrodes(ch_names, head.ch_names), strict=True)]
+    picked = head.pick(names)
     other = [f"{there} for {here}" for here, there in zip(ch_names, names, strict=True) if here != there]
-    logger.info(f"Electrodes that the forward calls otherwise: {', '.join(other[:5])}{', ...' * (len(other) > 5)}.")
-    return dataclasses.replace(head.pick(names), ch_names=list(ch_names))
+    if other:
+        logger.info(f"Electrodes that the forward calls otherwise: {', '.join(other[:5])}{', ...' * (len(other) > 5)}.")
+    return dataclasses.replace(picked, ch_names=list(ch_names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +296,8 @@ def noise_in_microvolts(noise_cov: mne.Covariance, ch_names: Sequence[str], nave
     -----
     Channels are found as in :func:`head_of_channels`.
     """
-    ch_names = same_electrodes(ch_names, noise_cov["names"]) or ch_names
+    known = same_electrodes(ch_names, noise_cov["names"])
+    ch_names = [there or here for here, there in zip(ch_names, known, strict=True)]
     index = {name: row for row, name in enumerate(noise_cov["names"])}
     missing = [name for name in ch_names if name not in index]
     if missing:

@@ -61,7 +61,7 @@ def scalp_channels(
     return [pick for pick, _ in kept], [label for _, label in kept]
 
 
-def same_electrodes(wanted: Sequence[str], available: Sequence[str]) -> list[str] | None:
+def same_electrodes(wanted: Sequence[str], available: Sequence[str]) -> list[str | None]:
     """Find channels under the names that another file has for them.
 
     Parameters
@@ -73,9 +73,9 @@ def same_electrodes(wanted: Sequence[str], available: Sequence[str]) -> list[str
 
     Returns
     -------
-    names : list of str | None
+    names : list of (str | None)
         For every one its own name if there is one, else the name of the same electrode of the 10-05 system: ``EEG
-        T3-REF`` for ``T7``, ``FP1`` for ``Fp1``. ``None`` if one has none, or two have the same.
+        T3-REF`` for ``T7``, ``FP1`` for ``Fp1``. ``None`` where there is none, or where it could be several.
     """
     known = set(available)
     if known.issuperset(wanted):
@@ -84,7 +84,8 @@ def same_electrodes(wanted: Sequence[str], available: Sequence[str]) -> list[str
     twice = {site for site, n in Counter(there.values()).items() if n > 1}
     by_site = {site: name for name, site in there.items() if site not in twice}
     found = [name if name in known else by_site.get(here.get(name, "")) for name in wanted]
-    return found if None not in found and len(set(found)) == len(found) else None
+    used = Counter(found)
+    return [there if there == name or used[there] == 1 else None for name, there in zip(wanted, found, strict=True)]
 
 
 def _sites(ch_names: Sequence[str]) -> dict[str, str]:

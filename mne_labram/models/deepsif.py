@@ -374,7 +374,7 @@ class DeepSIF(FixedHeadMixin, SignalMixin, EEGModuleMixin, nn.Module):
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"state_dict must map names to tensors, got {type(state_dict).__name__}.")
-        # The training state of DataParallel, if they used it, is not part of the names.
+        # DataParallel puts a word before all names.
         state = {str(name).removeprefix("module."): value for name, value in state_dict.items()}
         first, recurrent = state.get("spatial.fc21.weight"), state.get(f"{_THEIR_LSTM}weight_hh_l0")
         if not all(isinstance(each, Tensor) and each.ndim == 2 for each in (first, recurrent)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import mne
@@ -33,7 +34,14 @@ def small(request, tmp_path_factory):
     x = np.outer(model.averaged[:, 5], 30 * np.sin(np.arange(200) / 5)) + rng.standard_normal((32, 200))
     raw = mne.io.RawArray(x * 1e-6, mne.create_info(NAMES, 100.0, "eeg"), verbose="error")
     raw.save(folder / "some_raw.fif", verbose="error")
-    mne.EvokedArray(raw.get_data(), raw.info, comment="one").save(folder / "some-ave.fif", verbose="error")
+    # Three times the same: before 0 there is nothing; all channels off by as much; the latter under another name.
+    data = np.where(np.arange(200) < 50, 1.0, 1.0 + 9 * np.sin(np.arange(200) / 5)) * raw.get_data()
+    apart = data + 1e-4 * np.arange(32)[:, np.newaxis]
+    averages = [
+        mne.EvokedArray(each, raw.info, tmin=-0.5, comment=comment)
+        for each, comment in ((data, "one"), (apart, "two"), (apart, "three"))
+    ]
+    mne.write_evokeds(folder / "some-ave.fif", averages, verbose="error")
     return folder, fwd, network, raw
 
 
@@ -44,6 +52,7 @@ def test_the_pair_is_what_the_verb_returns(small, tmp_path):
     assert result.exception is None, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out-lh.stc", "out-rh.stc"]
     assert "Largest in the " in result.output
+    assert f"Written: {tmp_path / 'out-lh.stc'}, {tmp_path / 'out-rh.stc'}" in result.output
     assert "nAm at " in result.output
     written = mne.read_source_estimate(tmp_path / "out")
     piped = raw.pipe(brainforge_localize, fwd, model=network, stop=1.5)
@@ -51,12 +60,90 @@ def test_the_pair_is_what_the_verb_returns(small, tmp_path):
     assert all(map(np.array_equal, written.vertices, piped.vertices))
 
 
+def _run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["localize", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
 def test_an_average_is_one_of_its_file(small, tmp_path):
     folder, fwd, network, raw = small
-    arguments = ["localize", str(folder / "some-ave.fif"), str(tmp_path / "out.stc"), "--condition", "one", "--quiet"]
-    result = CliRunner().invoke(app, [*arguments, "--model", str(folder / "inverse.safetensors")])
-    assert result.exception is None, result.output
-    assert mne.read_source_estimate(tmp_path / "out").shape == (fwd["nsource"], 200)
+    arguments = folder / "some-ave.fif", tmp_path / "out.stc", "--model", folder / "inverse.safetensors"
+    assert _run(*arguments, "--condition", "one", "--quiet") == ""
+    one = mne.read_source_estimate(tmp_path / "out")
+    assert one.shape == (fwd["nsource"], 200)
+    assert one.tmin == -0.5
+    assert "one (0 of 0 to 2). Largest in" in _run(*arguments, "--overwrite")
+    assert np.array_equal(mne.read_source_estimate(tmp_path / "out").data, one.data)
+
+
+def test_a_baseline_is_taken_off_where_one_asks_for_it(small, tmp_path):
+    folder, fwd, network, raw = small
+    arguments = folder / "some-ave.fif", tmp_path / "out.stc", "--model", folder / "inverse.safetensors"
+    with pytest.raises(ValueError, match="or --baseline"):
+        _run(*arguments, "--condition", "two")
+    assert "three (2 of 0 to 2). " in _run(*arguments, "--condition", "2", "--baseline")
+    evoked = mne.read_evokeds(folder / "some-ave.fif", condition=2, baseline=(None, 0), verbose="error")
+    wanted = evoked.pipe(brainforge_localize, fwd, model=network)
+    assert np.allclose(mne.read_source_estimate(tmp_path / "out").data, wanted.data, rtol=1e-4, atol=1e-12)
+
+
+def test_a_recording_is_filtered_where_one_asks_for_it(small, tmp_path):
+    folder, fwd, network, raw = small
+    offset = raw.copy().apply_function(lambda x: x + 0.001 * np.arange(32)[:, np.newaxis], channel_wise=False)
+    offset.save(tmp_path / "some_raw.fif", verbose="error")
+    arguments = tmp_path / "some_raw.fif", tmp_path / "out.stc", "--model", folder / "inverse.safetensors"
+    with pytest.raises(ValueError, match="or --high-pass 1"):
+        _run(*arguments)
+    _run(*arguments, "--high-pass", 1.0)
+    wanted = offset.filter(1.0, None, verbose="error").pipe(brainforge_localize, fwd, model=network)
+    # Files keep single precision, offsets included.
+    assert np.abs(mne.read_source_estimate(tmp_path / "out").data - wanted.data).max() < 0.01 * wanted.data.max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("some-ave.fif", "out.stc", "--condition", "four"), "no average 'four'; it has 0 'one', 1 'two', 2 'three'"),
+        (("some-ave.fif", "out.stc", "--condition", "3"), "has no average '3'; it has 0 'one'"),
+        (("some-ave.fif", "out.stc", "--high-pass", "1"), "--high-pass is for recordings"),
+        (("some_raw.fif", "out.stc", "--baseline"), "--baseline is for averages"),
+        (("some_raw.fif", "out.stc", "--high-pass", "50"), "--high-pass must lie between 0 and 50 Hz"),
+        (("cut-ave.fif", "out.stc"), "cut-ave.fif cannot be read"),
+        (("some_raw.fif", "out.stc", "--figure", "out.png"), "other sources than the forward that the figure"),
+        (("some_raw.fif", "out.stc", "--figure", "out.gif"), "let the name end in .png"),
+    ],
+)
+def test_what_does_not_go_together(small, tmp_path, arguments, sentence):
+    folder = small[0]
+    (folder / "cut-ave.fif").write_bytes((folder / "some-ave.fif").read_bytes()[:5000])
+    name, output, *options = [tmp_path / each if each.startswith("out.") else each for each in arguments]
+    with pytest.raises(ValueError, match=sentence) as error:
+        _run(folder / name, output, *options, "--model", folder / "inverse.safetensors")
+    assert ". " not in str(error.value).replace("ave.fif cannot", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_hdf5_is_written_where_it_can_be(small, tmp_path, monkeypatch):
+    folder, fwd, network, raw = small
+    arguments = folder / "some_raw.fif", tmp_path / "out-stc.h5", "--model", folder / "inverse.safetensors"
+    if importlib.util.find_spec("h5io") is not None:
+        assert "out-stc.h5" in _run(*arguments)
+        assert mne.read_source_estimate(tmp_path / "out-stc.h5").shape == (fwd["nsource"], 200)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "h5io" else find_spec(name))
+    with pytest.raises(ValueError, match="pip install h5io, or let the name end in .stc"):
+        _run(*arguments)
+
+
+def test_deep_points_do_not_fit_into_stc(small, tmp_path, request):
+    folder, fwd, network, raw = small
+    cache = request.config.cache.mkdir("mne_labram")
+    deep = default_forward(raw.info, spacing="ico1", deep=True, cache=cache, verbose="ERROR")
+    path = BrainForgeInverse(deep, model=network).save(tmp_path / "deep.safetensors")
+    with pytest.raises(ValueError, match="deep points are not written as .stc"):
+        _run(folder / "some_raw.fif", tmp_path / "out.stc", "--model", path)
 
 
 @pytest.mark.parametrize(

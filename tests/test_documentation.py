@@ -29,8 +29,10 @@ from mne_labram import (
     load_downstream_model,
 )
 from mne_labram.signal.positions import electrode_positions
-from mne_labram.source.head import SourceModel
+from mne_labram.source.head import SourceModel, source_model
+from mne_labram.source.headmodel import electrodes_on_template
 from mne_labram.source.inverse import fresh_network
+from mne_labram.source.localizable import noise_in_microvolts
 from mne_labram.weights import convert_official
 
 PAGE = Path(__file__).resolve().parents[1] / "doc" / "bad_input.md"
@@ -119,6 +121,18 @@ def _changed(change: Callable[[np.ndarray], np.ndarray]) -> mne.io.BaseRaw:
     return mne.io.RawArray(change(raw.get_data()), raw.info, verbose="error")
 
 
+def _evoked(change: Callable[[np.ndarray], np.ndarray]) -> mne.Evoked:
+    raw = _changed(change).crop(0, 2)
+    return mne.EvokedArray(raw.get_data(), raw.info, tmin=-0.5)
+
+
+def _volume() -> mne.Forward:
+    raw = _raw(*TEN).set_montage(mne.channels.make_standard_montage("colin27_1020"))
+    head = mne.make_sphere_model("auto", "auto", raw.info, verbose="error")
+    src = mne.setup_volume_source_space(pos=40.0, sphere=head, verbose="error")
+    return mne.make_forward_solution(raw.info, None, src, head, verbose="error")
+
+
 CASES: list[Callable[[Path], Any]] = [
     lambda folder: conform(_raw("Fp1", "Fp2", microvolts=20e6)),
     lambda folder: EEGEmbedding(_model(), ch_names=["Fp1", "Fp2"], sfreq=256).fit(
@@ -159,10 +173,16 @@ CASES: list[Callable[[Path], Any]] = [
     lambda folder: AmplitudeTokenizer().decode(torch.zeros(1, 2, 8, dtype=torch.int64)),
     lambda folder: load_downstream_model("model.pth"),
     lambda folder: _inverse().apply(_raw("E1", *TEN[1:])),
+    lambda folder: _inverse().apply(_raw(*(f"E{number}" for number in range(1, 10)))),
     lambda folder: _inverse().apply(_raw("F3-C3", *TEN[1:])),
     lambda folder: _inverse().apply(_raw(*TEN[:7])),
+    lambda folder: electrodes_on_template(_raw(*TEN, "E9").info),
+    lambda folder: noise_in_microvolts(mne.Covariance(np.ones(9), TEN[:9], [], [], 10), TEN),
+    lambda folder: source_model(_volume()),
+    lambda folder: BrainForgeInverse("head-fwd.fif"),
     lambda folder: _inverse().apply(_raw(*TEN, microvolts=20e6)),
     lambda folder: _inverse().apply(_changed(lambda x: x + 1e-3 * np.arange(10)[:, None])),
+    lambda folder: _inverse().apply(_evoked(lambda x: x + 1e-4 * np.arange(10)[:, None])),
     lambda folder: _inverse().apply(_changed(lambda x: np.where(np.arange(10)[:, None] == 4, np.nan, x))),
     lambda folder: _inverse().apply(_changed(lambda x: x * (np.arange(10)[:, None] >= 3))),
     lambda folder: _inverse()._check_size(10**7, "data"),

@@ -19,6 +19,7 @@ from pathlib import Path
 import mne
 from mne.utils import logger
 
+from mne_labram import load_checkpoint
 from mne_labram.benchmark.source_windows import MONTAGES, SFREQ, imaging_head
 from mne_labram.source.deepsif_training import fresh_deepsif, train_deepsif
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--hidden-dim", type=int, default=500)
     parser.add_argument("--lstm-dim", type=int, default=None)
     parser.add_argument("--num-layers", type=int, default=3)
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin with, of whatever size it is")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None)
     parser.add_argument("--resume", action="store_true")
@@ -42,7 +44,10 @@ def main() -> None:
     mne.set_log_level("info")
     head = imaging_head(MONTAGES[given.montage]).model
     sizes = {"hidden_dim": given.hidden_dim, "lstm_dim": given.lstm_dim, "num_layers": given.num_layers}
-    network = fresh_deepsif(head, sfreq=SFREQ, seed=given.seed, **sizes)
+    if given.start is None:
+        network = fresh_deepsif(head, sfreq=SFREQ, seed=given.seed, **sizes)
+    else:
+        network = load_checkpoint(given.start)
     done = train_deepsif(
         head, given.folder, network=network, steps=given.steps, batch_size=given.batch_size, lr=given.lr,
         clip_grad=given.clip_grad, seed=given.seed, resume=given.resume, device=given.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -203,3 +204,17 @@ def test_every_quoted_sentence_is_compared() -> None:
     assert len(CASES) == len(SENTENCES)
     assert all(re.fullmatch(r"[^\n]+\.", sentence) for sentence in SENTENCES)
     assert issubclass(mne_labram.ContractError, ValueError)
+
+
+def test_docstrings_that_mne_fills_in_hold_no_per_cent() -> None:
+    """Its ``verbose`` formats them with ``%``: "4 % and" becomes all of its own documentation."""
+    package = Path(mne_labram.__file__).parent
+    filled = [
+        (file.name, node.name, ast.get_docstring(node) or "")
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(each, ast.Name) and each.id == "verbose" for each in node.decorator_list)
+    ]
+    assert len(filled) > 20
+    assert not [(file, name) for file, name, text in filled if "%" in text]

@@ -33,11 +33,17 @@ __all__ = ["Comparison", "compare", "source_benchmark_page", "source_page"]
 COMPARED = {
     "localization_mm": False,
     "peak_mm": False,
+    "missed_mm": False,
+    "ghost_mm": False,
     "center_of_mass_mm": False,
     "dispersion_mm": False,
     "auc": True,
     "auc_close": True,
+    "precision": True,
+    "recall": True,
     "f1": True,
+    "precision_otsu": True,
+    "recall_otsu": True,
     "f1_otsu": True,
     "correlation": True,
 }
@@ -176,21 +182,18 @@ def source_benchmark_page(
     if not quick:
         try:
             person = another_head(data, MONTAGES["64"], spacing=spacing)
+            person.share_distances(everywhere[0])
             simulated += [(f"{montages[-1]}, {ANOTHER}", montages[-1], [person])]
         except FileNotFoundError as error:
             logger.info(str(error))
     rows: list[SourceRow] = []
     for called, montage, heads in simulated:
         head = known[montage]
-        models = []
-        for each in heads:
-            models.append(each.pick(MONTAGES[montage]))
-            models[-1]._distances.update(everywhere[0]._distances)
+        models = [each.pick(MONTAGES[montage]) for each in heads]
         kinds = ("white", "coloured", "real") if noise else ("white", "coloured")
         windows = draw_windows(
             head, models, cases, n_windows=n_windows, bank=bank, real_noise=noise, noise=kinds, seed=seed
         )
-        everywhere[0]._distances.update(models[0]._distances)
         rows += benchmark_source(head, windows, methods, montage=called)
     ictal, sides = ([], []) if quick else _recordings(data, [method for method in methods if method.any_head])
     header = (

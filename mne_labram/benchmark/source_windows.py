@@ -57,6 +57,8 @@ MONTAGES: dict[str, list[str]] = {
 DEPTHS = ("shallow", "middle", "deep")
 # Of MNE's frames, that of fiducials.
 _HEAD_FRAME = 4
+# What is drawn here, electrodes and coloured noise, begins with this number, so that no training draws the same.
+_TEST = 7_000_001
 # Of brain, skull and scalp in S/m, as in perturbed_forward; part of the name of what is kept.
 _TRUE_CONDUCTIVITY = (0.33, 0.0083, 0.43)
 
@@ -216,14 +218,14 @@ def true_heads(
     for number in range(n_heads):
         key = content_key(
             kind="source benchmark", names=list(ch_names), bem=bem_key(_TRUE_CONDUCTIVITY, bem_ico),
-            src=cortex_key(spacing), seed=(seed, number),
+            src=cortex_key(spacing), seed=(_TEST, seed, number),
         )  # fmt: skip
         with open_cache(cache) as folder:
             fwd = kept(
                 folder / f"head-{key}-fwd.fif",
                 lambda number=number: perturbed_forward(
                     _info(ch_names), spacing=spacing, bem_ico=bem_ico,
-                    conductivity=_TRUE_CONDUCTIVITY, seed=np.random.default_rng((seed, number)), cache=cache,
+                    conductivity=_TRUE_CONDUCTIVITY, seed=np.random.default_rng((_TEST, seed, number)), cache=cache,
                 ),
                 lambda path, made: mne.write_forward_solution(path, made, overwrite=True, verbose="ERROR"),
                 lambda path: mne.read_forward_solution(path, verbose="ERROR"),
@@ -301,7 +303,7 @@ def draw_windows(
     head : ImagingHead
         What they will be imaged with.
     models : sequence of SourceModel
-        What they are simulated through, in turn; of the same channels.
+        What they are simulated through, in turn; of the same channels and sources.
     cases : sequence of SourceCase
         What is simulated.
     n_windows : int
@@ -319,7 +321,7 @@ def draw_windows(
     Raises
     ------
     ContractError
-        If channels differ.
+        If channels or sources differ.
     ValueError
         If there is nothing to draw.
     """
@@ -330,10 +332,11 @@ def draw_windows(
             raise ContractError("Heads have other channels than the one to image with; pick the same from both.")
     found: dict[SourceCase, list[SourceWindow]] = {case: [] for case in cases}
     for number, model in enumerate(models):
-        model._distances.update(models[0]._distances)
+        if number:
+            model.share_distances(models[0])
         simulator = SourceSimulator(
             model, bank, sfreq=head.sfreq, seconds=SECONDS, extent_mm=extent_mm, noise=noise, real_noise=real_noise,
-            none=0.0, background=0.0, channel_dropout=0.0, jitter_mm=0.0, gap_mm=20.0, seed=seed,
+            none=0.0, background=0.0, channel_dropout=0.0, jitter_mm=0.0, gap_mm=20.0, seed=_TEST + seed,
         )  # fmt: skip
         mapping = carried_over(model, head.model)
         limits = np.quantile(model.depth, [1 / 3, 2 / 3])
@@ -341,7 +344,7 @@ def draw_windows(
         for case in cases:
             if not share:
                 continue
-            rng = np.random.default_rng((seed, number, case.n_sources, round(10 * case.snr_db) + 10_000))
+            rng = np.random.default_rng((_TEST, seed, number, case.n_sources, round(10 * case.snr_db) + 10_000))
             batch = simulator.draw(share, rng, n_sources=case.n_sources, snr_db=case.snr_db)
             found[case] += [_window(batch, window, case, model, mapping, limits) for window in range(share)]
     return [window for case in cases for window in found[case]]

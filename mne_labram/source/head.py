@@ -186,7 +186,7 @@ class SourceModel:
         Returns
         -------
         model : SourceModel
-            The same sources seen by these channels.
+            The same sources seen by these channels; distances between them are measured once for both.
 
         Raises
         ------
@@ -195,9 +195,11 @@ class SourceModel:
         """
         ch_names = _checked_names(ch_names, self.ch_names)
         rows = [self.ch_names.index(name) for name in ch_names]
-        return dataclasses.replace(
+        picked = dataclasses.replace(
             self, ch_names=ch_names, electrodes=self.electrodes[rows], leadfield=self.leadfield[rows]
         )
+        picked.share_distances(self)
+        return picked
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -40,8 +40,10 @@ from mne_labram.models import BrainForge, DeepSIF, LabramTokenizer
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank import WaveformBank
 from mne_labram.source.deepsif_training import fresh_deepsif
-from mne_labram.source.head import SourceModel
+from mne_labram.source.head import SourceModel, source_model
+from mne_labram.source.headmodel import perturbed_forward
 from mne_labram.source.inverse import BrainForgeInverse, fresh_network
+from mne_labram.source.noise import ColouredNoise
 from mne_labram.weights import save_checkpoint
 
 CASES = (SourceCase(1, 20.0), SourceCase(2, 5.0))
@@ -105,6 +107,25 @@ def test_windows_are_what_they_are_said_to_be(head: ImagingHead, windows: list[S
     assert len({window.depth for window in windows}) > 1
 
 
+def test_nothing_is_drawn_that_a_training_draws(head: ImagingHead, true: list[SourceModel], cache: Path) -> None:
+    """Of the same seed 0: neither where electrodes are nor where the brain is busy."""
+    info = mne.create_info(MONTAGES["19"], 100.0, "eeg")
+    thought = head.model.electrodes
+    for number, model in enumerate(true):
+        rng = np.random.default_rng((0, number))
+        seen = source_model(perturbed_forward(info, seed=rng, spacing="ico1", bem_ico=2, cache=cache))
+        here, there = (each.electrodes - thought for each in (model, seen))
+        assert np.sqrt(np.square(here).mean()) > 1e-3
+        assert abs(np.corrcoef(here.ravel(), there.ravel())[0, 1]) < 0.5
+    centring = np.eye(19) - 1 / 19
+    drawn = draw_windows(head, true[:1], [SourceCase(1, 0.0)], n_windows=8, noise=("coloured",))
+    for seed in (0, *range(1, 4)):
+        for state in centring @ ColouredNoise(true[0], seed=seed).covariances @ centring:
+            for window in drawn:
+                unit = window.noise_covariance / np.trace(window.noise_covariance)
+                assert np.abs(unit - state).max() > 1e-4
+
+
 def test_windows_follow_from_the_seed(head: ImagingHead, true: list[SourceModel], windows: list[SourceWindow]) -> None:
     alone = draw_windows(head, true, CASES[1:], n_windows=5)
     for one, other in zip(alone, windows[5:], strict=True):
@@ -115,6 +136,8 @@ def test_windows_follow_from_the_seed(head: ImagingHead, true: list[SourceModel]
         draw_windows(head, true, CASES, n_windows=0)
     with pytest.raises(ContractError, match="other channels"):
         draw_windows(head, [true[0].pick(MONTAGES["19"][:12])], CASES)
+    with pytest.raises(ContractError, match="these have others"):
+        draw_windows(head, [true[0], head.model], CASES, n_windows=2)
 
 
 def test_the_truth_scores_best(head: ImagingHead, windows: list[SourceWindow]) -> None:
@@ -263,7 +286,9 @@ def test_it_is_said_where_a_method_loses(rows: list[SourceRow]) -> None:
     lost = compare(rows, "wrong")
     assert {each.other for each in lost} == {"right"}
     worse = {(each.n_sources, each.measure) for each in lost if each.loses}
-    assert {(1, "peak_mm"), (1, "dispersion_mm"), (1, "auc"), (1, "correlation")} <= worse
+    assert {(1, "peak_mm"), (1, "dispersion_mm"), (1, "auc"), (1, "correlation"), (1, "recall")} <= worse
+    # All that is in the table but how many peaks there are, and amplitudes, which some methods do not have.
+    assert {each.measure for each in lost} == set(MEASURES) - {"n_peaks", "amplitude_db"}
     won = compare(rows, "right", ["wrong"])
     assert not any(each.loses for each in won)
     for one, other in zip(lost, won, strict=True):

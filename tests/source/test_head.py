@@ -366,6 +366,7 @@ def test_distances_are_measured_once_for_a_cortex(template_model: SourceModel) -
     other = template_model.pick(template_model.ch_names[:12])
     other.share_distances(template_model)
     assert other.distances(0.02) is template_model.distances(0.02)
+    assert template_model.pick(template_model.ch_names[:9]).distances(0.02) is template_model.distances(0.02)
     fewer = dataclasses.replace(
         template_model, nodes=np.where(np.arange(template_model.n_sources) == 5, -1, template_model.nodes)
     )

@@ -93,9 +93,10 @@ class MinimumNorm(_OfMNE):
                 fixed = self.fwd["source_ori"] == 1
                 depth = {"fixed": True, "depth": None} if fixed else {"loose": 0.0, "depth": 0.8}
                 if name not in self.head.operators:
-                    self.head.operators[name] = mne.minimum_norm.make_inverse_operator(
-                        self.info, self.fwd, covariance, **depth
-                    )
+                    made = mne.minimum_norm.make_inverse_operator(self.info, self.fwd, covariance, **depth)
+                    # One copy of the cortex for all operators, of which hundreds are kept: it is most of each.
+                    made["src"] = self.fwd["src"]
+                    self.head.operators[name] = made
                 self.kept[name] = mne.minimum_norm.prepare_inverse_operator(
                     self.head.operators[name], 1, self.lambda2, self.method
                 )

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from mne_labram.signal.contract import ContractError
-from mne_labram.source.figure import plot_sources
+from mne_labram.source.figure import _head_circle, plot_sources
 from mne_labram.source.inverse import BrainForgeInverse, fresh_network
 
 
@@ -19,9 +19,9 @@ def test_a_source_is_coloured_where_it_is(template_forward, template_model):
     moments[int(template_model.positions[:, 0].argmin()), 1] = -20.0
     inverse = BrainForgeInverse(template_forward, model=fresh_network(embed_dim=8, num_layers=1))
     stc = inverse.layout.estimate(moments, 0.0, 0.01)
-    evoked = mne.EvokedArray(
-        template_model.averaged @ moments * 1e-6, mne.create_info(template_model.ch_names, 100.0, "eeg")
-    )
+    # The same electrodes by other names.
+    names = [f"EEG {name.upper()}-REF" for name in template_model.ch_names]
+    evoked = mne.EvokedArray(template_model.averaged @ moments * 1e-6, mne.create_info(names, 100.0, "eeg"))
     figure = plot_sources(stc, template_forward, evoked=evoked, show=False)
     assert figure.get_suptitle() == "Sources at 0.010 s"
     coloured = {}
@@ -41,3 +41,14 @@ def test_a_source_is_coloured_where_it_is(template_forward, template_model):
     other = mne.SourceEstimate(stc.data[:2], [stc.vertices[0][:1], stc.vertices[1][:1]], 0.0, 0.01)
     with pytest.raises(ContractError, match="other vertices than the forward"):
         plot_sources(other, template_forward, show=False)
+
+
+def test_a_head_is_drawn_where_it_is(template_model):
+    electrodes = template_model.electrodes
+    centre, radius = _head_circle(electrodes)
+    assert 0.09 < radius < 0.1
+    # MNE draws angles from the top, a right one on the rim. Fpz, T7, Oz, T8 are at four fifths of it by the 10-20 system.
+    from_top = np.arccos((electrodes - centre)[:, 2] / np.linalg.norm(electrodes - centre, axis=1))
+    assert 69 < np.rad2deg(from_top).max() < 79
+    # Electrodes on one line of the head lie on many spheres.
+    assert _head_circle(electrodes[[0, 0, 0, 1, 1, 1, 2, 2]])[1] == 0.095

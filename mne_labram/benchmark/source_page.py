@@ -14,6 +14,7 @@ from mne.utils import logger
 from mne_labram.benchmark.source import GRID, PEAK_SHARE, SourceMethod, SourceRow, benchmark_source, rounded
 from mne_labram.benchmark.source_methods import classical_methods, network_methods
 from mne_labram.benchmark.source_real import deepsif_patient, real_page, sample_heads, score_ictal, score_sides
+from mne_labram.benchmark.source_silence import SilenceRow, score_silence, silence_page
 from mne_labram.benchmark.source_windows import (
     CASES,
     DEPTHS,
@@ -187,14 +188,19 @@ def source_benchmark_page(
         except FileNotFoundError as error:
             logger.info(str(error))
     rows: list[SourceRow] = []
+    silence: list[SilenceRow] = []
+    kinds = ("white", "coloured", "real") if noise else ("white", "coloured")
     for called, montage, heads in simulated:
         head = known[montage]
         models = [each.pick(MONTAGES[montage]) for each in heads]
-        kinds = ("white", "coloured", "real") if noise else ("white", "coloured")
         windows = draw_windows(
             head, models, cases, n_windows=n_windows, bank=bank, real_noise=noise, noise=kinds, seed=seed
         )
         rows += benchmark_source(head, windows, methods, montage=called)
+        if heads is everywhere:
+            silence += score_silence(
+                head, models[0], methods, n_windows=n_windows, noise=kinds, real_noise=noise, montage=called, seed=seed
+            )
     ictal, sides = ([], []) if quick else _recordings(data, [method for method in methods if method.any_head])
     header = (
         f"{n_windows} windows of 1 s at 100 Hz for each case, simulated through {n_heads} head(s) with {spacing} "
@@ -203,11 +209,12 @@ def source_benchmark_page(
         "intervals by bootstrap over windows. Localisation: mean of the distances from sources to peaks and from peaks "
         f"to sources, of all peaks above {PEAK_SHARE:.0%} of the largest."
     )
-    page = f"{header}\n\n{source_page(rows)}"
+    page = f"{header}\n\n{source_page(rows)}\n\n{silence_page(silence)}"
     if ictal or sides:
         page += f"\n\n{real_page(ictal, sides)}"
     found = {
         "rows": [rounded(row) for row in rows],
+        "silence": [asdict(row) for row in silence],
         "ictal": [asdict(row) for row in ictal],
         "sides": [asdict(row) for row in sides],
         "n_windows": n_windows,

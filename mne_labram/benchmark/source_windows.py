@@ -37,6 +37,8 @@ __all__ = [
     "CASES",
     "DEPTHS",
     "MONTAGES",
+    "SECONDS",
+    "TEST_SEED",
     "ImagingHead",
     "SourceCase",
     "SourceWindow",
@@ -46,6 +48,7 @@ __all__ = [
     "true_heads",
 ]
 
+#: Rate and length of the windows.
 SFREQ, SECONDS = 100.0, 1.0
 #: Electrodes of each montage.
 MONTAGES: dict[str, list[str]] = {
@@ -57,8 +60,8 @@ MONTAGES: dict[str, list[str]] = {
 DEPTHS = ("shallow", "middle", "deep")
 # Of MNE's frames, that of fiducials.
 _HEAD_FRAME = 4
-# What is drawn here, electrodes and coloured noise, begins with this number, so that no training draws the same.
-_TEST = 7_000_001
+#: What is drawn here, electrodes and coloured noise, begins with this number, so that no training draws the same.
+TEST_SEED = 7_000_001
 # Of brain, skull and scalp in S/m, as in perturbed_forward; part of the name of what is kept.
 _TRUE_CONDUCTIVITY = (0.33, 0.0083, 0.43)
 
@@ -218,14 +221,14 @@ def true_heads(
     for number in range(n_heads):
         key = content_key(
             kind="source benchmark", names=list(ch_names), bem=bem_key(_TRUE_CONDUCTIVITY, bem_ico),
-            src=cortex_key(spacing), seed=(_TEST, seed, number),
+            src=cortex_key(spacing), seed=(TEST_SEED, seed, number),
         )  # fmt: skip
         with open_cache(cache) as folder:
             fwd = kept(
                 folder / f"head-{key}-fwd.fif",
                 lambda number=number: perturbed_forward(
                     _info(ch_names), spacing=spacing, bem_ico=bem_ico,
-                    conductivity=_TRUE_CONDUCTIVITY, seed=np.random.default_rng((_TEST, seed, number)), cache=cache,
+                    conductivity=_TRUE_CONDUCTIVITY, seed=np.random.default_rng((TEST_SEED, seed, number)), cache=cache,
                 ),
                 lambda path, made: mne.write_forward_solution(path, made, overwrite=True, verbose="ERROR"),
                 lambda path: mne.read_forward_solution(path, verbose="ERROR"),
@@ -336,7 +339,7 @@ def draw_windows(
             model.share_distances(models[0])
         simulator = SourceSimulator(
             model, bank, sfreq=head.sfreq, seconds=SECONDS, extent_mm=extent_mm, noise=noise, real_noise=real_noise,
-            none=0.0, background=0.0, channel_dropout=0.0, jitter_mm=0.0, gap_mm=20.0, seed=_TEST + seed,
+            none=0.0, background=0.0, channel_dropout=0.0, jitter_mm=0.0, gap_mm=20.0, seed=TEST_SEED + seed,
         )  # fmt: skip
         mapping = carried_over(model, head.model)
         limits = np.quantile(model.depth, [1 / 3, 2 / 3])
@@ -344,7 +347,7 @@ def draw_windows(
         for case in cases:
             if not share:
                 continue
-            rng = np.random.default_rng((_TEST, seed, number, case.n_sources, round(10 * case.snr_db) + 10_000))
+            rng = np.random.default_rng((TEST_SEED, seed, number, case.n_sources, round(10 * case.snr_db) + 10_000))
             batch = simulator.draw(share, rng, n_sources=case.n_sources, snr_db=case.snr_db)
             found[case] += [_window(batch, window, case, model, mapping, limits) for window in range(share)]
     return [window for case in cases for window in found[case]]

@@ -332,6 +332,10 @@ def test_the_page_of_everything(
     for name in names:
         assert f"| {name} |" in page
     assert "network against eLORETA" in page
+    assert "## Nothing but noise" in page
+    assert [(row["method"], row["known"]) for row in found["silence"][::2]] == [
+        ("network", True), ("eLORETA", True), ("MNE", True)
+    ]  # fmt: skip
     assert found["ictal"] == found["sides"] == []
     # A method that knows physics and noise beats a transposed leadfield.
     errors = {row["method"]: np.mean(row["values"]["dispersion_mm"]) for row in found["rows"]}

@@ -18,7 +18,7 @@ from mne.transforms import apply_trans, invert_transform
 from mne_labram.signal.contract import ContractError
 from mne_labram.signal.template import canonical_electrode, template_positions
 from mne_labram.source.head import SourceModel
-from mne_labram.source.mesh import adjacency_of_triangles, edge_graph
+from mne_labram.source.mesh import adjacency_of_triangles, edge_graph, vertex_normals
 from mne_labram.source.surfaces import template_file
 
 __all__ = ["deepsif_model"]
@@ -101,7 +101,8 @@ def deepsif_model(folder: str | os.PathLike[str]) -> tuple[SourceModel, np.ndarr
             "take all files from one version of DeepSIF."
         )
     middles = _means(rr, region, sizes)
-    normals = _means(_vertex_normals(rr, tris), region, sizes)
+    # Not the file's own ``ori``, which is in axes to the nose, to the left and up.
+    normals = _means(vertex_normals(rr, tris), region, sizes)
     # The vertex of each region that is nearest to its middle: the first one after sorting by region and distance.
     order = np.lexsort((np.linalg.norm(rr - middles[region], axis=1), region))
     nodes = order[np.searchsorted(region[order], np.arange(n_regions))]
@@ -130,15 +131,6 @@ def deepsif_model(folder: str | os.PathLike[str]) -> tuple[SourceModel, np.ndarr
         subject="fsaverage",
     )
     return model, by_vertex
-
-
-def _vertex_normals(rr: np.ndarray, tris: np.ndarray) -> np.ndarray:
-    """Return outward normals, of length 1: the file's own ``ori`` is in axes to the nose, to the left and up."""
-    a, b, c = rr[tris].transpose(1, 0, 2)
-    sums = np.zeros_like(rr)
-    for corner in tris.T:
-        np.add.at(sums, corner, np.cross(b - a, c - a))
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
 def _means(values: np.ndarray, region: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -98,7 +98,7 @@ class BrainForgeInverse:
     Raises
     ------
     ContractError
-        If the forward cannot be used, or the noise covariance does not fit it.
+        If the forward cannot be used.
     FileNotFoundError
         If there are no weights of this name.
     TypeError
@@ -280,8 +280,9 @@ class BrainForgeInverse:
         Raises
         ------
         ContractError
-            If the network was never trained; channels are missing in the forward, bipolar, constant or fewer than
-            eight; values are not finite or not those of an EEG; or the sources would not fit into memory.
+            If the network was never trained; channels are missing in the forward or in the noise covariance, bipolar,
+            constant or fewer than eight; values are not finite or not those of an EEG; or the sources would not fit
+            into memory.
         TypeError
             If ``inst`` is none of the three.
         ValueError

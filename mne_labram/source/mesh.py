@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-__all__ = ["adjacency_of_triangles", "edge_graph", "geodesic_distances", "neighbours_along_surface"]
+__all__ = [
+    "adjacency_of_triangles",
+    "edge_graph",
+    "geodesic_distances",
+    "neighbours_along_surface",
+    "vertex_normals",
+]
 
 # Sources whose cells touch are neighbours unless they are this many times as far apart as neighbours usually are:
 # around a hole, or where a surface is covered in part, cells reach far.
@@ -67,6 +73,31 @@ def edge_graph(rr: np.ndarray, tris: np.ndarray) -> scipy.sparse.csr_array:
     length = np.maximum(np.linalg.norm(rr[first] - rr[second], axis=1), 1e-9)
     rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
     return scipy.sparse.csr_array((np.tile(length, 2), (rows, columns)), shape=(len(rr), len(rr)))
+
+
+def vertex_normals(rr: np.ndarray, tris: np.ndarray) -> np.ndarray:
+    """Return the directions in which a surface faces at its nodes.
+
+    Parameters
+    ----------
+    rr : ndarray, shape (n_nodes, 3)
+        Positions.
+    tris : ndarray of int, shape (n_triangles, 3)
+        Corners, counter-clockwise seen from outside; every node is one of some triangle.
+
+    Returns
+    -------
+    normals : ndarray, shape (n_nodes, 3)
+        Outwards, of length 1: the mean of the normals of the triangles around, each weighted by its area.
+    """
+    tris = np.asarray(tris)
+    a, b, c = rr[tris].transpose(1, 0, 2)
+    # Twice the area times the normal.
+    facing = np.cross(b - a, c - a)
+    sums = np.zeros_like(rr)
+    for corner in tris.T:
+        np.add.at(sums, corner, facing)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
 def neighbours_along_surface(graph: scipy.sparse.csr_array, nodes: np.ndarray) -> scipy.sparse.csr_array:

@@ -11,6 +11,7 @@ from mne.utils import logger, verbose
 
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.headmodel import template_cortex
+from mne_labram.source.mesh import vertex_normals
 from mne_labram.source.surfaces import cast_rays, template_file
 
 __all__ = ["warped_cortex"]
@@ -96,15 +97,7 @@ def warped_cortex(
             raise ContractError("The inner skull of the head model has holes; make it with mne.make_bem_model.")
         here = cast_rays(template_middle, directions, template_skull, surface["tris"])
         space["rr"] = apply_trans(back, middle + away * (there / here)[:, None])
-        space["nn"] = _normals(space["rr"], space["tris"])
+        space["nn"] = vertex_normals(space["rr"], space["tris"])
         space.update(dist=None, dist_limit=None)
     logger.info("The template's cortex was fitted into the inner skull; its folds are not those of the subject.")
     return src
-
-
-def _normals(rr: np.ndarray, tris: np.ndarray) -> np.ndarray:
-    a, b, c = rr[tris].transpose(1, 0, 2)
-    normals = np.zeros_like(rr)
-    for corner in np.asarray(tris).T:
-        np.add.at(normals, corner, np.cross(b - a, c - a))
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True)

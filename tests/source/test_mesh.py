@@ -5,13 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mne_labram.source.mesh import adjacency_of_triangles, edge_graph, geodesic_distances, neighbours_along_surface
+from mne_labram.source.mesh import (
+    adjacency_of_triangles,
+    edge_graph,
+    geodesic_distances,
+    neighbours_along_surface,
+    vertex_normals,
+)
 from mne_labram.source.surfaces import icosphere
 
 
 @pytest.fixture(scope="module")
 def sphere() -> tuple[np.ndarray, np.ndarray]:
     return icosphere(3)
+
+
+def test_a_sphere_faces_outwards(sphere: tuple[np.ndarray, np.ndarray]) -> None:
+    points, tris = sphere
+    np.testing.assert_allclose(vertex_normals(0.3 * points + 1.0, tris), points, atol=0.02)
+    np.testing.assert_allclose(vertex_normals(points, tris[:, ::-1]), -points, atol=0.02)
 
 
 def test_triangles_say_who_is_next_to_whom() -> None:

@@ -19,6 +19,7 @@ from mne.utils import logger, verbose
 
 from mne_labram.benchmark.source_windows import ImagingHead, SourceCase, SourceWindow
 from mne_labram.signal.contract import ContractError
+from mne_labram.source.assigned_peaks import assigned_error
 from mne_labram.source.head import SourceModel
 from mne_labram.source.metrics import (
     area_under_curve,
@@ -44,6 +45,7 @@ __all__ = [
 MEASURES = (
     "localization_mm",
     "peak_mm",
+    "assigned_mm",
     "missed_mm",
     "ghost_mm",
     "n_peaks",
@@ -169,6 +171,7 @@ def score_estimate(
     values = (
         near.symmetric_mm,
         peak,
+        assigned_error(amplitude, model.positions, model.neighbours, window.centres),
         near.missed_mm,
         near.ghost_mm,
         near.n_peaks,

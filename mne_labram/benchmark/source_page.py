@@ -34,6 +34,7 @@ __all__ = ["Comparison", "compare", "source_benchmark_page", "source_page"]
 COMPARED = {
     "localization_mm": False,
     "peak_mm": False,
+    "assigned_mm": False,
     "missed_mm": False,
     "ghost_mm": False,
     "center_of_mass_mm": False,
@@ -51,6 +52,7 @@ COMPARED = {
 _TITLES = {
     "localization_mm": "localisation, mm",
     "peak_mm": "largest peak, mm",
+    "assigned_mm": "as many peaks as sources, mm",
     "missed_mm": "source to peak",
     "ghost_mm": "peak to source",
     "n_peaks": "peaks",

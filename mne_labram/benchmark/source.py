@@ -92,6 +92,8 @@ class SourceMethod:
         Whether it images with any head, or only with one, and ``make`` refuses others.
     needs_noise : bool
         Whether it has to be told the covariance of the noise; others take ``None`` where nobody knows it.
+    network : torch.nn.Module | None
+        What may be fitted to a head.
     """
 
     name: str
@@ -99,6 +101,7 @@ class SourceMethod:
     moments: bool = True
     any_head: bool = True
     needs_noise: bool = True
+    network: Any = None
 
 
 @dataclass(frozen=True)

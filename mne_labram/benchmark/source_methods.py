@@ -15,9 +15,17 @@ import numpy as np
 from mne_labram.benchmark.source import SourceEstimator, SourceMethod
 from mne_labram.benchmark.source_windows import ImagingHead
 from mne_labram.signal.contract import ContractError
+from mne_labram.source.inverse import BrainForgeInverse
 from mne_labram.source.judging import at_judged_rate, faded_windows
 
-__all__ = ["MinimumNorm", "MixedNorm", "NetworkEstimator", "classical_methods", "network_methods"]
+__all__ = [
+    "MinimumNorm",
+    "MixedNorm",
+    "NetworkEstimator",
+    "classical_methods",
+    "fitted_methods",
+    "network_methods",
+]
 
 _V, _NAM = 1e-6, 1e9
 # Relative accuracy to which covariances count as the same, of the mean variance of a channel.
@@ -279,7 +287,9 @@ def network_methods(
             name = f"{name} ({number + 1})"
         # Without a leadfield, what one without bind_head finds is in no unit.
         moments, any_head = bool(getattr(network, "has_scale", True)), hasattr(network, "bind_head")
-        methods.append(SourceMethod(name, functools.partial(_network, network), moments, any_head, needs_noise=False))
+        trained = network if isinstance(network, BrainForge) else None
+        make = functools.partial(_network, network)
+        methods.append(SourceMethod(name, make, moments, any_head, needs_noise=False, network=trained))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random = BrainForge(ch_names=["Fp1", "Fp2", "C3", "C4", "Cz", "Pz", "O1", "O2"])
@@ -312,3 +322,44 @@ def _called(path: str | os.PathLike[str]) -> str:
 
 def _network(network: Any, head: ImagingHead, snr_db: float) -> SourceEstimator:
     return NetworkEstimator(network, head)
+
+
+def fitted_methods(
+    methods: Sequence[SourceMethod], steps: int, *, seed: int = 0, verbose: bool | str | int | None = "ERROR"
+) -> list[SourceMethod]:
+    """List the same networks, adjusted to each head before they are used, as a user would for his own.
+
+    Parameters
+    ----------
+    methods : sequence of SourceMethod
+        Of :func:`network_methods`; those that are no BrainForge are left out, and so is the control.
+    steps : int
+        See :meth:`mne_labram.BrainForgeInverse.fit`.
+    seed : int
+        Of its windows.
+    verbose : bool | str | int | None
+        Of the training.
+
+    Returns
+    -------
+    methods : list of SourceMethod
+        Called by the number of steps too.
+    """
+    return [
+        SourceMethod(
+            f"{method.name}, fitted in {steps} steps",
+            functools.partial(_fitted, {}, method.network, steps, seed, verbose),
+            needs_noise=False,
+        )
+        for method in methods
+        if method.network is not None
+    ]
+
+
+def _fitted(
+    kept: dict[str, Any], network: Any, steps: int, seed: int, verbose: Any, head: ImagingHead, snr_db: float
+) -> SourceEstimator:
+    digest = head.model.digest
+    if digest not in kept:
+        kept[digest] = BrainForgeInverse(head.model, model=network).fit(steps=steps, seed=seed, verbose=verbose).base
+    return NetworkEstimator(kept[digest], head)

@@ -12,7 +12,7 @@ import numpy as np
 from mne.utils import logger
 
 from mne_labram.benchmark.source import GRID, PEAK_SHARE, SourceMethod, SourceRow, benchmark_source, rounded
-from mne_labram.benchmark.source_methods import classical_methods, network_methods
+from mne_labram.benchmark.source_methods import classical_methods, fitted_methods, network_methods
 from mne_labram.benchmark.source_real import deepsif_patient, real_page, sample_heads, score_ictal, score_sides
 from mne_labram.benchmark.source_silence import SilenceRow, score_silence, silence_page
 from mne_labram.benchmark.source_windows import (
@@ -118,6 +118,7 @@ def source_benchmark_page(
     seed: int = 0,
     quick: bool = False,
     sparse: bool = True,
+    fit_steps: int = 0,
     extra: Sequence[SourceMethod] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Measure everything that images sources.
@@ -141,6 +142,8 @@ def source_benchmark_page(
         19 electrodes, four cases, four windows, no recordings: for trying it out.
     sparse : bool
         With MxNE, which takes longest.
+    fit_steps : int
+        Also fit BrainForge to the heads of the recordings, in so many steps each; 0: do not.
     extra : sequence of SourceMethod
         More rows.
 
@@ -203,7 +206,10 @@ def source_benchmark_page(
             silence += score_silence(
                 head, models[0], methods, n_windows=n_windows, noise=kinds, real_noise=noise, montage=called, seed=seed
             )
-    ictal, sides = ([], []) if quick else _recordings(data, [method for method in methods if method.any_head])
+    applied = [method for method in methods if method.any_head]
+    if fit_steps:
+        applied[1:1] = fitted_methods(methods, fit_steps, seed=seed)
+    ictal, sides = ([], []) if quick else _recordings(data, applied)
     header = (
         f"{n_windows} windows of 1 s at 100 Hz for each case, simulated through {n_heads} head(s) with {spacing} "
         "sources, other conductivities, a finer boundary element model and electrodes 3 mm off; imaged with the "
@@ -223,6 +229,7 @@ def source_benchmark_page(
         "n_heads": n_heads,
         "spacing": spacing,
         "seed": seed,
+        "fit_steps": fit_steps,
     }
     return page, found
 

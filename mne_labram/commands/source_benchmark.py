@@ -24,6 +24,7 @@ def source_benchmark(
     spacing: Annotated[str, typer.Option(help="Sources of these heads.")] = "ico4",
     seed: Annotated[int, typer.Option(help="Of windows and heads.")] = 0,
     sparse: Annotated[bool, typer.Option(help="With MxNE, which takes longest.")] = True,
+    fit: Annotated[int, typer.Option(help="Also fit BrainForge to the heads of recordings, in so many steps.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Few electrodes, cases and windows.")] = False,
     json: Annotated[Path | None, typer.Option(help="Also write everything as JSON here.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the JSON file if it exists.")] = False,
@@ -42,7 +43,7 @@ def source_benchmark(
     mne.set_log_level("error" if quiet else "info")
     page, found = source_benchmark_page(
         data, model=model, montages=montage or tuple(MONTAGES), n_windows=windows, n_heads=heads, spacing=spacing,
-        seed=seed, quick=quick, sparse=sparse,
+        seed=seed, quick=quick, sparse=sparse, fit_steps=fit,
     )  # fmt: skip
     write_json(json, found, overwrite=overwrite)
     typer.echo(page)

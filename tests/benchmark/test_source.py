@@ -24,6 +24,7 @@ from mne_labram.benchmark.source_methods import (
     MixedNorm,
     NetworkEstimator,
     classical_methods,
+    fitted_methods,
     network_methods,
 )
 from mne_labram.benchmark.source_page import compare, source_benchmark_page, source_page
@@ -235,6 +236,25 @@ def test_networks_are_measured_as_they_are_applied(head: ImagingHead) -> None:
     found = estimator.estimate(x - x.mean(axis=0), None)
     assert found.shape == (324, 700)
     np.testing.assert_allclose(found, applied, atol=1e-3 * np.abs(applied).max())
+
+
+def test_networks_may_be_fitted_to_a_head_first(
+    head: ImagingHead, windows: list[SourceWindow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mne_labram.source.inverse.default_bank", WaveformBank)
+    network = fresh_network(1, embed_dim=12, num_layers=1, time_dim=8, time_layers=1, num_heads=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    own, control = network_methods(network)
+    (fitted,) = fitted_methods([own, control, *classical_methods(sparse=False)], 2)
+    assert fitted.name == "BrainForge, fitted in 2 steps"
+    assert not fitted.needs_noise
+    x = windows[0].x
+    plain, other = (method.make(head, 5.0).estimate(x, None) for method in (own, fitted))
+    assert np.abs(other - plain).max() > 1e-3 * np.abs(plain).max()
+    # Once for a head, whatever the signal-to-noise ratio; and the network is left as it is.
+    np.testing.assert_array_equal(fitted.make(head, 0.0).estimate(x, None), other)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 class _Knows:

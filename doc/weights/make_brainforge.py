@@ -47,6 +47,7 @@ OTHERWISE = {"jitter_mm": 2.0, "turn_deg": 4.0, "stretch": 0.04, "shift_mm": 4.0
 SHOWN = {
     "localization_mm": "localisation, mm",
     "peak_mm": "largest peak, mm",
+    "assigned_mm": "as many peaks as sources, mm",
     "dispersion_mm": "dispersion, mm",
     "auc": "AUC",
     "auc_close": "AUC, close",
@@ -155,7 +156,9 @@ def tables(path: Path) -> dict[str, Any]:
     rows = found["rows"]
     for montage in dict.fromkeys(row["montage"] for row in rows):
         own = [row for row in rows if row["montage"] == montage]
-        out[f"{montage} electrodes: localisation in mm, by sources and SNR"] = [
+        number, _, whose = montage.partition(", ")
+        title = f"{number} electrodes{f', simulated through {whose}' if whose else ''}"
+        out[f"{title}: localisation in mm, by sources and SNR"] = [
             {
                 "method": method,
                 **{
@@ -166,10 +169,23 @@ def tables(path: Path) -> dict[str, Any]:
             }
             for method in dict.fromkeys(row["method"] for row in own)
         ]
-        out[f"{montage} electrodes: one to three sources, means over all windows"] = [
+        out[f"{title}: one to three sources, mean and spread over all windows"] = [
             {"method": method, **summary([row["values"] for row in own if row["method"] == method])}
             for method in dict.fromkeys(row["method"] for row in own)
         ]
+    silence = found["silence"]
+    out["Nothing but noise: energy at the electrodes of what is found, over that of the window (none is right)"] = [
+        {
+            "method": method,
+            "covariance of the noise": "known" if known else "not known",
+            **{
+                f"{row['montage']}, {row['noise']}": percent(row["shares"])
+                for row in silence
+                if (row["method"], row["known"]) == (method, known)
+            },
+        }
+        for method, known in dict.fromkeys((row["method"], row["known"]) for row in silence)
+    ]
     if found["ictal"]:
         out["Seizures of one patient (DeepSIF's P2), through the published template, against the resection"] = [
             {
@@ -191,6 +207,11 @@ def tables(path: Path) -> dict[str, Any]:
             for row in found["sides"]
         ]
     return out
+
+
+def percent(shares: list[float]) -> str:
+    """Write mean and spread of shares."""
+    return f"{100 * np.mean(shares):.1f} ± {100 * np.std(shares):.1f} %"
 
 
 def interval(values: list[float]) -> str:

@@ -24,6 +24,7 @@ _HOMES = {
     "source_model": "head",
     "sphere_forward": "sphere",
     "warped_cortex": "warp",
+    "write_template_surfaces": "viewers",
 }
 
 __all__ = list(_HOMES)

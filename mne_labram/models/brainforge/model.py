@@ -331,7 +331,7 @@ class BrainForge(HeadBindingMixin, SignalMixin, EEGModuleMixin, nn.Module):
         return out, tokens
 
     def training_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Compute the loss of simulated windows.
+        r"""Compute the loss of simulated windows.
 
         Parameters
         ----------
@@ -346,6 +346,17 @@ class BrainForge(HeadBindingMixin, SignalMixin, EEGModuleMixin, nn.Module):
             ``"loss"``; without gradient ``"error"``, squared error over squared moments, each source weighted by its
             gain (of windows without a source: what is found, over the signal), and ``"detection"``, the weighted
             cross-entropy of being active, mean over stages.
+
+        Notes
+        -----
+        With :math:`w_s` the squared norm of a source's topography in the average reference, and :math:`a` and
+        :math:`p` whether a source is active and the probability that it is said to be,
+
+        .. math:: L = \min\left(\frac{\sum w_s (\hat{j}_s - j_s)^2}{\sum w_s j_s^2}, 4\right)
+                  - \frac{8}{S} \sum_s \left(5 e_s a_s \log p_s + (1 - a_s) \log(1 - p_s)\right),
+
+        the mean over windows, and in the second part over stages; :math:`e` is ``"emphasis"``. The first part asks for
+        moments in their own unit, the second for silence where nothing is; 4, 8 and 5 were chosen by hand.
         """
         if not isinstance(batch, Mapping) or "sources" not in batch:
             raise ValueError(

@@ -423,8 +423,8 @@ def perturbed_forward(
     Notes
     -----
     To measure an inverse without the crime of simulating and imaging with the same forward. What it does not change is
-    the shape of head and cortex; of 4 degrees, 0.04 and 4 mm, topographies differ from the default ones nearly as much
-    as those of another person's skull do, see ``doc/source_imaging.md``.
+    the shape of head and cortex: by 4 degrees, 0.04 and 4 mm, topographies come to differ more than by the jitter, and
+    less than those of another person's skull do, see ``doc/source_imaging.md``.
     """
     conductivity = _check_settings(spacing, conductivity, bem_ico)
     sizes = {"jitter_mm": jitter_mm, "turn_deg": turn_deg, "stretch": stretch, "shift_mm": shift_mm}

@@ -180,7 +180,7 @@ def test_errors_are_one_sentence(files, tmp_path, capsys, monkeypatch):
         (("tokenize", raw, tmp_path / "x.npz", "-m", model), "LabramTokenizer"),
         (("convert", raw, tmp_path / "x.safetensors"), "x_raw.fif"),
         (("info", raw), "x_raw.fif"),
-        (("info", "labram-base"), "those that ship are braincodec-tiny, eegfoundation-tiny, gram-tiny"),
+        (("info", "labram-base"), "those that ship are braincodec-tiny, brainforge-tiny, eegfoundation-tiny"),
     ):
         error = _fail(capsys, monkeypatch, *arguments)
         assert words in error, error

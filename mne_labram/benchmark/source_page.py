@@ -165,7 +165,7 @@ def source_benchmark_page(
     """
     unknown = [name for name in montages if name not in MONTAGES]
     if unknown or not montages:
-        raise ValueError(f"There is no montage {unknown[:1]}; choose of {', '.join(MONTAGES)}.")
+        raise ValueError(f"There is no montage {(unknown or [''])[0]!r}; choose of {', '.join(MONTAGES)}.")
     if not quick and not Path(data).is_dir():
         raise FileNotFoundError(f"There is no folder {os.fspath(data)!r}; say where the recordings are (--data).")
     cases = _QUICK_CASES if quick else CASES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,16 +58,16 @@ def localize(
             "MNE writes .h5 by h5io, which is not installed; pip install h5io, or let the name end in .stc."
         )
     base = output.with_name(output.name.removesuffix(".stc").removesuffix("-lh").removesuffix("-rh"))
-    written = [base.with_name(f"{base.name}-{side}.stc") for side in ("lh", "rh")] if as_pair else [output]
-    for path in written:
+    files = [base.with_name(f"{base.name}-{side}.stc") for side in ("lh", "rh")] if as_pair else [output]
+    for path in files:
         check_writable(path, overwrite)
     if figure is not None:
         checked_ending(figure, "The figure", ".png", ".pdf", ".svg")
         check_writable(figure, overwrite)
     mne.set_log_level("error")
     inst, name = _opened(recording, condition, baseline, high_pass)
-    fwd = None if forward is None else mne.read_forward_solution(forward)
-    noise_cov = None if noise is None else mne.read_cov(noise)
+    fwd = None if forward is None else _read(mne.read_forward_solution, forward, "a forward solution (*-fwd.fif)")
+    noise_cov = None if noise is None else _read(mne.read_cov, noise, "a covariance of noise (*-cov.fif)")
     from mne_labram.source.headmodel import default_forward
     from mne_labram.source.inverse import BrainForgeInverse
 
@@ -86,7 +87,7 @@ def localize(
     part = {} if start is None and stop is None else {"start": start, "stop": stop}
     stc = inverse.apply(inst, window=window, assume_unit=assume_unit, **part)
     mne.set_log_level("error")
-    with written_whole(written[0], overwrite=overwrite) as temporary:
+    with written_whole(files[0], overwrite=overwrite) as temporary:
         stc.save(temporary.with_name(base.name) if as_pair else temporary, ftype="stc" if as_pair else "h5")
     if figure is not None:
         from mne_labram.source.figure import plot_sources
@@ -96,7 +97,8 @@ def localize(
         with written_whole(figure, overwrite=overwrite) as temporary:
             drawn.savefig(temporary)
     if not quiet:
-        typer.echo(f"{name}{inverse.where(stc)}.\nWritten: {', '.join(map(str, written))}")
+        files += [] if figure is None else [figure]
+        typer.echo(f"{name}{inverse.where(stc)}.\nWritten: {', '.join(map(str, files))}")
 
 
 def _opened(recording: Path, condition: str, baseline: bool, high_pass: float | None) -> tuple[Any, str]:
@@ -134,14 +136,8 @@ def _average(path: Path, condition: str) -> tuple[mne.Evoked, str]:
     import mne
 
     from mne_labram.signal.contract import ContractError
-    from mne_labram.signal.opening import READING_ERRORS, reason_of
 
-    try:
-        averages = mne.read_evokeds(path)
-    except READING_ERRORS as error:
-        raise ContractError(
-            f"{path.name} cannot be read ({reason_of(error)}); give a whole file of averages."
-        ) from None
+    averages = _read(mne.read_evokeds, path, "averages (*-ave.fif)")
     names = [average.comment for average in averages]
     if condition in names:
         number = names.index(condition)
@@ -151,6 +147,19 @@ def _average(path: Path, condition: str) -> tuple[mne.Evoked, str]:
         listed = ", ".join(f"{number} {each!r}" for number, each in enumerate(names))
         raise ContractError(f"{path.name} has no average {condition!r}; it has {listed}.")
     return averages[number], f"{names[number]} ({number} of 0 to {len(names) - 1}). " if len(names) > 1 else ""
+
+
+def _read(reader: Callable[[Path], Any], path: Path, what: str) -> Any:
+    """Read a file of MNE's, and say in a sentence of ours what is wrong with it."""
+    from mne_labram.signal.contract import ContractError
+    from mne_labram.signal.opening import READING_ERRORS, reason_of
+
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}; check the path.")
+    try:
+        return reader(path)
+    except READING_ERRORS as error:
+        raise ContractError(f"{path.name} cannot be read ({reason_of(error)}); give a whole file of {what}.") from None
 
 
 def _check_sources(inverse: Any, fwd: mne.Forward) -> None:

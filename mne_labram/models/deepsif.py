@@ -265,19 +265,7 @@ class DeepSIF(FixedHeadMixin, SignalMixin, EEGModuleMixin, nn.Module):
 
     def _prepared(self, x: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
         """Check a signal, and take the means over time and over visible channels from it."""
-        n_chans = len(self.ch_names)
-        if x.ndim != 3 or x.shape[1] != n_chans or not x.shape[2]:
-            raise ValueError(
-                f"Input must have the shape (batch, {n_chans}, n_times), as the model is for {n_chans} channels; got "
-                f"{tuple(x.shape)}."
-            )
-        self._look_at(x)
-        x = x.to(self.leadfield.dtype)
-        if visible is None:
-            visible = x.new_ones(x.shape[:2])
-        elif visible.shape != x.shape[:2]:
-            raise ValueError(f"visible must have the shape {tuple(x.shape[:2])}, got {tuple(visible.shape)}.")
-        visible = visible.to(x)
+        x, visible = self._whole_window(x, visible, len(self.ch_names), self.leadfield.dtype)
         x = (x - x.mean(dim=2, keepdim=True)) * visible.unsqueeze(2)
         mean = x.sum(dim=1, keepdim=True) / visible.sum(dim=1).clamp_min(1.0)[:, None, None]
         return (x - mean) * visible.unsqueeze(2), visible

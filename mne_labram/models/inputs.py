@@ -35,6 +35,26 @@ class SignalMixin:
             if config is not None:
                 config.update(values)
 
+    def _whole_window(
+        self, x: Tensor, visible: Tensor | None, n_chans: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Check a signal of any length, (batch, n_chans, n_times) in µV, and which channels of it are to be believed.
+
+        Returns both, in ``dtype``; ``visible``, (batch, n_chans), is 1 everywhere where it was not given.
+        """
+        if x.ndim != 3 or x.shape[1] != n_chans or not x.shape[2]:
+            raise ValueError(
+                f"Input must have the shape (batch, {n_chans}, n_times), as the model is for {n_chans} channels; got "
+                f"{tuple(x.shape)}."
+            )
+        self._look_at(x)
+        x = x.to(dtype)
+        if visible is None:
+            return x, x.new_ones(x.shape[:2])
+        if visible.shape != x.shape[:2]:
+            raise ValueError(f"visible must have the shape {tuple(x.shape[:2])}, got {tuple(visible.shape)}.")
+        return x, visible.to(x)
+
     def _look_at(self, x: Tensor) -> None:
         """Check values, where there are any.
 

@@ -365,7 +365,7 @@ def test_the_page_of_everything(
 def test_what_cannot_be_compared(head: ImagingHead, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to measure"):
         benchmark_source(head, [], classical_methods())
-    with pytest.raises(ValueError, match="no montage"):
+    with pytest.raises(ValueError, match="no montage '18'; choose of 19, 32, 64"):
         source_benchmark_page(tmp_path, montages=["18"])
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         source_benchmark_page(tmp_path / "nowhere")

@@ -151,17 +151,23 @@ def test_deep_points_do_not_fit_into_stc(small, tmp_path, request):
     [
         (("out.npz",), "written as .stc"),
         (("out.stc", "--model", "nothing-of-this-name"), "neither a file nor a pretrained model"),
+        (("out.stc", "--noise", __file__), "test_localize.py cannot be read"),
+        (("out.stc", "--noise", "nowhere-cov.fif"), "There is no file nowhere-cov.fif"),
+        (("out.stc", "--forward", __file__), "give a whole file of a forward solution (*-fwd.fif)"),
     ],
 )
 def test_mistakes_are_one_sentence(small, tmp_path, capsys, monkeypatch, arguments, sentence):
     folder, fwd, network, raw = small
     mne.write_forward_solution(tmp_path / "small-fwd.fif", fwd, verbose="error")
     given = [str(folder / "some_raw.fif"), str(tmp_path / arguments[0]), *arguments[1:]]
-    monkeypatch.setattr(sys, "argv", ["mne-labram", "localize", *given, "-f", str(tmp_path / "small-fwd.fif")])
+    forward = [] if "--forward" in arguments else ["-f", str(tmp_path / "small-fwd.fif")]
+    monkeypatch.setattr(sys, "argv", ["mne-labram", "localize", *given, *forward])
     with pytest.raises(SystemExit) as stop:
         run()
     assert stop.value.code == 2
-    assert sentence in capsys.readouterr().err.strip().splitlines()[-1]
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("mne-labram: ")
+    assert sentence in said
 
 
 def test_a_recording_without_eeg_is_refused_before_a_head_is_made(small):

@@ -273,19 +273,8 @@ class BrainForge(HeadBindingMixin, SignalMixin, EEGModuleMixin, nn.Module):
         return self._posterior(x, visible, noise_covariance)[0][-1]
 
     def _checked(self, x: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
-        n_chans = len(self.ch_names)
-        if x.ndim != 3 or x.shape[1] != n_chans or not x.shape[2]:
-            raise ValueError(
-                f"Input must have the shape (batch, {n_chans}, n_times), as the model is bound to {n_chans} channels; "
-                f"got {tuple(x.shape)}."
-            )
-        self._look_at(x)
-        x = x.to(self.final_layer.weight.dtype)
-        if visible is None:
-            visible = x.new_ones(x.shape[:2])
-        elif visible.shape != x.shape[:2]:
-            raise ValueError(f"visible must have the shape {tuple(x.shape[:2])}, got {tuple(visible.shape)}.")
-        visible = visible.to(x)
+        """Check a signal, and bring it to the average reference of its visible channels."""
+        x, visible = self._whole_window(x, visible, len(self.ch_names), self.final_layer.weight.dtype)
         mean = (x * visible.unsqueeze(2)).sum(dim=1, keepdim=True) / visible.sum(dim=1).clamp_min(1.0)[:, None, None]
         return (x - mean) * visible.unsqueeze(2), visible
 

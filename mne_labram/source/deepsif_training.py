@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,11 @@ from mne_labram.signal.contract import ContractError
 from mne_labram.source.bank_making import default_bank
 from mne_labram.source.head import SourceModel
 from mne_labram.source.simulate import SourceSimulator
-from mne_labram.source.simulated_batches import HeadTraining, SimulatedBatches
+from mne_labram.source.simulated_batches import EPOCH, HeadTraining, SimulatedBatches, head_settings
 from mne_labram.training.outcome import Pretraining
 from mne_labram.training.pretrain import pretrain
-from mne_labram.training.settings import TrainingSettings
 
 __all__ = ["fresh_deepsif", "train_deepsif"]
-
-_EPOCH = 100
 
 
 def fresh_deepsif(head: SourceModel, *, sfreq: float = 100.0, seed: int = 0, **options: Any) -> DeepSIF:
@@ -127,7 +123,7 @@ def train_deepsif(
         simulator = SourceSimulator(
             head, default_bank(), snr_db=(-2.0, 22.0), noise=("white", "coloured"), channel_dropout=0.0, seed=seed
         )
-    n_batches = min(steps, _EPOCH)
+    n_batches = min(steps, EPOCH)
     batches: Any = SimulatedBatches(simulator, n_batches=n_batches, batch_size=batch_size, known_noise=0.0, seed=seed)
     if batches.fingerprint()["head"] != head.digest:
         raise ContractError(
@@ -137,17 +133,7 @@ def train_deepsif(
     if network is None:
         network = fresh_deepsif(head, sfreq=simulator.sfreq, seed=seed)
     network.check_head(head.leadfield, head.ch_names)
-    settings = TrainingSettings(
-        epochs=math.ceil(steps / n_batches),
-        max_steps=steps,
-        lr=lr,
-        min_lr=min(1e-5, lr),
-        warmup_steps=max(1, steps // 20),
-        weight_decay=0.0,
-        clip_grad=clip_grad,
-        precision="no",
-        log_every=min(25, steps),
-    )
+    settings = head_settings(steps, lr, weight_decay=0.0, clip_grad=clip_grad)
     training = HeadTraining(network, network, head.digest)
     try:
         return pretrain(

@@ -32,9 +32,8 @@ from mne_labram.source.localizable import (
 )
 from mne_labram.source.operators import WindowOperators
 from mne_labram.source.simulate import SourceSimulator
-from mne_labram.source.simulated_batches import HeadTraining, SimulatedBatches
+from mne_labram.source.simulated_batches import EPOCH, HeadTraining, SimulatedBatches, head_settings
 from mne_labram.training.pretrain import pretrain
-from mne_labram.training.settings import TrainingSettings
 from mne_labram.weights.pretrained import load_model
 
 __all__ = ["BrainForgeInverse", "fresh_network"]
@@ -42,7 +41,6 @@ __all__ = ["BrainForgeInverse", "fresh_network"]
 # Where the sources of fresh weights are until they get a head, and how fast they learn; trained ones are only adjusted.
 _CHANNELS = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
 _LR_FRESH, _LR_TRAINED = 2e-3, 5e-4
-_EPOCH = 100
 # Sources of this many bytes are not made at once.
 _LARGEST = 4 * 2**30
 
@@ -202,7 +200,7 @@ class BrainForgeInverse:
             simulator = SourceSimulator(
                 self.head, default_bank(), snr_db=(-2.0, 22.0), noise=("white", "coloured"), seed=seed
             )
-        n_batches = min(steps, _EPOCH)
+        n_batches = min(steps, EPOCH)
         batches: Any = SimulatedBatches(
             simulator, n_batches=n_batches, batch_size=batch_size, known_noise=known_noise, seed=seed
         )
@@ -212,18 +210,7 @@ class BrainForgeInverse:
                 "differ); make it with SourceSimulator(inverse.head)."
             )
         rate = lr if lr is not None else _LR_TRAINED if self.ready else _LR_FRESH
-        settings = TrainingSettings(
-            epochs=math.ceil(steps / n_batches),
-            max_steps=steps,
-            lr=rate,
-            min_lr=min(1e-5, rate),
-            warmup_steps=max(1, steps // 20),
-            weight_decay=0.01,
-            clip_grad=1.0,
-            # Eigenvalues and solutions of linear equations are not for 16 bits.
-            precision="no",
-            log_every=min(25, steps),
-        )
+        settings = head_settings(steps, rate, weight_decay=0.01, clip_grad=1.0)
         training = HeadTraining(self.network, self.base, self.head.digest)
         with tempfile.TemporaryDirectory(prefix="mne-labram-") as temporary:
             where = Path(temporary) if folder is None else Path(folder).expanduser()

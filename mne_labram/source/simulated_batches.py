@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,12 @@ from torch import nn
 from mne_labram.models.brainforge import BrainForge
 from mne_labram.signal.contract import ContractError
 from mne_labram.source.simulate import SimulatedBatch, SourceSimulator
+from mne_labram.training.settings import TrainingSettings
 
-__all__ = ["HeadTraining", "SimulatedBatches", "emphasis_of"]
+__all__ = ["EPOCH", "HeadTraining", "SimulatedBatches", "emphasis_of", "head_settings"]
+
+#: Batches of an epoch of a training, after each of which there may be a checkpoint.
+EPOCH = 100
 
 # Active sources in a patch whose sources have an emphasis of 1.
 _USUAL_SIZE = 10.0
@@ -160,6 +165,38 @@ class SimulatedBatches:
     def __iter__(self) -> Iterator[dict]:
         """Draw the batches of epoch 0."""
         return self.iterate()
+
+
+def head_settings(steps: int, lr: float, *, weight_decay: float, clip_grad: float | None) -> TrainingSettings:
+    """Choose how a network is trained on simulated windows, whose epochs have :data:`EPOCH` batches, or all there are.
+
+    Parameters
+    ----------
+    steps : int
+        Updates of the weights.
+    lr : float
+        Largest learning rate: it rises for a twentieth of the steps and falls as a cosine to at most 1e-5.
+    weight_decay : float
+        Of AdamW.
+    clip_grad : float | None
+        Largest norm of the gradient.
+
+    Returns
+    -------
+    settings : TrainingSettings
+        In single precision: eigenvalues and solutions of linear equations are not for 16 bits.
+    """
+    return TrainingSettings(
+        epochs=math.ceil(steps / min(steps, EPOCH)),
+        max_steps=steps,
+        lr=lr,
+        min_lr=min(1e-5, lr),
+        warmup_steps=max(1, steps // 20),
+        weight_decay=weight_decay,
+        clip_grad=clip_grad,
+        precision="no",
+        log_every=min(25, steps),
+    )
 
 
 def emphasis_of(batch: SimulatedBatch) -> np.ndarray:

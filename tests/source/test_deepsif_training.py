@@ -83,7 +83,7 @@ def test_training_goes_on_to_the_same_weights(head, simulator, tmp_path, monkeyp
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr("mne_labram.source.deepsif_training.TrainingSettings", _often)
+    monkeypatch.setattr("mne_labram.source.simulated_batches.TrainingSettings", _often)
     monkeypatch.setattr(DeepSIF, "training_step", stop)
     with pytest.raises(KeyboardInterrupt):
         train_deepsif(head, tmp_path / "parts", network=broken, **options)
